@@ -1,0 +1,64 @@
+"""From a spec to a module with its initial values."""
+
+import hashlib
+
+import torch
+from torch import nn
+
+from cutaway import spec
+from cutaway.models.paired import Paired
+from cutaway.models.single import Single
+from cutaway.nn import part
+
+AnyModel = Single | Paired
+
+
+def build(plan: spec.Model, seed: int = 0, device: str | torch.device = "cpu") -> AnyModel:
+    """The module that computes `plan`, its parameters drawn from (seed, parameter name) alone.
+
+    On the device "meta" nothing is allocated or drawn: for loading weights by assignment and for counting.
+    Raises ConfigError where the tree does not fit together.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        model = part(plan, plan.width)
+    assert isinstance(model, AnyModel)
+    if torch.device(device).type != "meta":
+        initialise(model, plan.init, seed)
+    return model.train()
+
+
+def initialise(model: nn.Module, init: spec.Init, seed: int) -> None:
+    """Draw every matrix; biases are zero, gains stay as their modules made them."""
+    depth = sum(getattr(m, "layers", 0) for m in model.modules())
+    with torch.no_grad():
+        for path, module in model.named_modules():
+            ends = getattr(module, "ends_in", None)  # the projection that writes into the residual stream
+            for name, parameter in module.named_parameters(recurse=False):
+                full = f"{path}.{name}" if path else name
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    if name == "bias":
+                        parameter.zero_()
+                        continue
+                    deviation = init.std or (parameter[0].numel()) ** -0.5
+                elif parameter.dim() > 1:
+                    deviation = init.embedding
+                else:
+                    continue
+                parameter.normal_(0.0, deviation, generator=generator(seed, full))
+            if ends is not None and init.residual != "same":
+                factor = 0.0 if init.residual == "zero" else (2 * depth) ** -0.5
+                final = module.get_submodule(ends).weight
+                deviation = init.std or final[0].numel() ** -0.5
+                name = f"{path}.{ends}.weight"
+                final.normal_(0.0, deviation, generator=generator(seed, name)).mul_(factor)
+
+
+def generator(seed: int, name: str) -> torch.Generator:
+    """Random numbers that depend on the seed and the name only."""
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def count_parameters(plan: spec.Model) -> int:
+    """How many numbers the model of this spec learns; tied ones count once."""
+    return sum(p.numel() for p in build(plan, device="meta").parameters())

@@ -1,0 +1,131 @@
+"""An encoder and a decoder that looks at it: the 2017 transformer (Algorithm 8 of Phuong & Hutter), T5, Marian.
+
+B batch   L target position   M source position   D width   V vocabulary
+"""
+
+import torch
+from torch import Tensor, nn
+
+from cutaway import spec
+from cutaway.errors import ConfigError
+from cutaway.nn import heads
+from cutaway.nn.cache import State
+from cutaway.nn.part import computes, part
+from cutaway.nn.stack import Stack
+from cutaway.tap import Tap, off
+
+
+@computes(spec.Paired)
+class Paired(nn.Module):
+    """Encoder and decoder; without `target` both sides share one input."""
+
+    def __init__(self, plan: spec.Paired, width: int):
+        super().__init__()
+        self.plan = plan
+        if plan.encoder.sees != "all" or plan.decoder.sees != "past":
+            raise ConfigError("Paired: the encoder sees 'all', the decoder sees 'past'")
+        self.source = part(plan.source, width)
+        self.target = part(plan.target, width) if plan.target else None
+        self.encoder = Stack(plan.encoder, width)
+        self.decoder = Stack(plan.decoder, width)
+        self.head = part(plan.head, width)
+        written = plan.target or plan.source
+        if not isinstance(self.head, heads.NextToken) or not isinstance(written, spec.Tokens):
+            raise ConfigError("Paired: the head is NextToken and the target's input is Tokens")
+        self.head.connect(written.vocab)
+
+    @property
+    def written(self) -> nn.Module:
+        """The input of the decoder."""
+        return self.source if self.target is None else self.target
+
+    @property
+    def vocab_matrix(self) -> Tensor:
+        """The matrix (V, E) the head multiplies with."""
+        return self.head.matrix(self.written.token.weight)
+
+    def encode(self, source_BM: Tensor, *, padding_BM: Tensor | None = None, tap: Tap = off) -> Tensor:
+        """Source ids -> (B, M, D). `padding_BM` is True where a token is real."""
+        positions_BM = torch.arange(source_BM.size(1), device=source_BM.device)[None]
+        inner = tap.at("encoder")
+        x_BMD = self.source(
+            source_BM, positions_BL=positions_BM, last=source_BM.size(1) - 1, tap=inner.at("input")
+        )
+        return self.encoder.run(x_BMD, padding_BM=padding_BM, positions_BL=positions_BM, tap=inner)
+
+    def features(
+        self,
+        source_BM: Tensor,
+        target_BL: Tensor,
+        *,
+        source_padding_BM: Tensor | None = None,
+        target_padding_BL: Tensor | None = None,
+        tap: Tap = off,
+    ) -> Tensor:
+        """The decoder's last vectors (B, L, D)."""
+        memory_BMD = self.encode(source_BM, padding_BM=source_padding_BM, tap=tap)
+        return self.decode(
+            target_BL, memory_BMD, padding_BL=target_padding_BL, memory_padding_BM=source_padding_BM, tap=tap
+        )
+
+    def decode(
+        self,
+        target_BL: Tensor,
+        memory_BMD: Tensor,
+        *,
+        padding_BL: Tensor | None = None,
+        memory_padding_BM: Tensor | None = None,
+        state: State | None = None,
+        tap: Tap = off,
+    ) -> Tensor:
+        """Target ids and the encoder's vectors -> (B, L, D)."""
+        inner, L, device = tap.at("decoder"), target_BL.size(1), target_BL.device
+        if state is None:
+            positions_BL, last = torch.arange(L, device=device)[None], L - 1
+        else:
+            positions_BL, last = state.positions(L, device), state.length + L - 1
+        x_BLD = self.written(target_BL, positions_BL=positions_BL, last=last, tap=inner.at("input"))
+        return self.decoder.run(
+            x_BLD,
+            memory_BMD,
+            padding_BM=padding_BL,
+            memory_padding_BM=memory_padding_BM,
+            positions_BL=positions_BL,
+            state=state,
+            tap=inner,
+        )
+
+    def forward(
+        self,
+        source_BM: Tensor,
+        target_BL: Tensor,
+        *,
+        source_padding_BM: Tensor | None = None,
+        target_padding_BL: Tensor | None = None,
+        tap: Tap = off,
+    ) -> Tensor:
+        """Logits (B, L, V). Taps under encoder., decoder., and logits."""
+        x_BLD = self.features(
+            source_BM,
+            target_BL,
+            source_padding_BM=source_padding_BM,
+            target_padding_BL=target_padding_BL,
+            tap=tap,
+        )
+        return tap("logits", self.head(x_BLD, self.written.token.weight, tap.at("head")))
+
+    def start(self, source_BM: Tensor, *, padding_BM: Tensor | None = None, tap: Tap = off) -> State:
+        """Encode the source once; the state in front of the first target token."""
+        state = State(self.decoder.layers)
+        state.memory_BMD = self.encode(source_BM, padding_BM=padding_BM, tap=tap)
+        state.memory_padding_BM = padding_BM
+        return state
+
+    def step(self, tokens_BL: Tensor, state: State, tap: Tap = off) -> Tensor:
+        """Feed L new target tokens; the logits (B, L, V) after each. `state` moves on by L."""
+        assert state.memory_BMD is not None
+        x_BLD = self.decode(
+            tokens_BL, state.memory_BMD, memory_padding_BM=state.memory_padding_BM, state=state, tap=tap
+        )
+        state.length += tokens_BL.size(1)
+        return tap("logits", self.head(x_BLD, self.written.token.weight, tap.at("head")))

@@ -1,0 +1,91 @@
+"""One stack with an input in front and a head behind: GPT (Algorithm 10 of Phuong & Hutter), BERT (9), ViT.
+
+B batch   L position   M memory position   D width   V vocabulary   C class
+"""
+
+import torch
+from torch import Tensor
+
+from cutaway import spec
+from cutaway.errors import ConfigError
+from cutaway.nn import heads
+from cutaway.nn.cache import State
+from cutaway.nn.part import computes, part
+from cutaway.nn.stack import Stack
+from cutaway.tap import Tap, off
+
+
+@computes(spec.Single)
+class Single(Stack):
+    """An encoder where the stack sees all, a decoder where it sees the past."""
+
+    def __init__(self, plan: spec.Single, width: int):
+        super().__init__(plan.stack, width)
+        self.plan = plan
+        self.input = part(plan.input, width)
+        self.head = part(plan.head, width)
+        if isinstance(self.head, heads.NextToken):
+            if not isinstance(plan.input, spec.Tokens):
+                raise ConfigError(
+                    "head NextToken needs an input of Tokens: their vocabulary is what it scores"
+                )
+            self.head.connect(plan.input.vocab)
+
+    @property
+    def vocab_matrix(self) -> Tensor:
+        """The matrix (V, E) the next-token head multiplies with."""
+        return self.head.matrix(self.input.token.weight)
+
+    def features(
+        self,
+        tokens_BL: Tensor,
+        *,
+        padding_BL: Tensor | None = None,
+        segments_BL: Tensor | None = None,
+        state: State | None = None,
+        tap: Tap = off,
+    ) -> Tensor:
+        """The last vectors (B, L, D). `padding_BL` is True where a token is real; images stand in for tokens in ViT."""
+        positions_BL = None
+        memory_padding_BM = padding_BL
+        if isinstance(self.plan.input, spec.Tokens):
+            L, device = tokens_BL.size(1), tokens_BL.device
+            if state is not None:
+                positions_BL, memory_padding_BM = state.positions(L, device), state.padding(L, device)
+                last = state.length + L - 1
+            else:
+                positions_BL, last = torch.arange(L, device=device)[None], L - 1
+            x_BLD = self.input(
+                tokens_BL, positions_BL=positions_BL, last=last, segments_BL=segments_BL, tap=tap.at("input")
+            )
+        else:
+            x_BLD = self.input(tokens_BL, tap=tap.at("input"))
+        x_BLD = self.run(x_BLD, padding_BM=memory_padding_BM, positions_BL=positions_BL, state=state, tap=tap)
+        if state is not None:
+            state.length += x_BLD.size(1)
+        return x_BLD
+
+    def forward(
+        self,
+        tokens_BL: Tensor,
+        *,
+        padding_BL: Tensor | None = None,
+        segments_BL: Tensor | None = None,
+        state: State | None = None,
+        tap: Tap = off,
+    ) -> Tensor:
+        """Logits (B, L, V), or (B, C) from a classifying head. Taps as in `cutaway.models.sites`."""
+        x_BLD = self.features(tokens_BL, padding_BL=padding_BL, segments_BL=segments_BL, state=state, tap=tap)
+        if isinstance(self.head, heads.NextToken):
+            return tap("logits", self.head(x_BLD, self.input.token.weight, tap.at("head")))
+        return tap("logits", self.head(x_BLD, padding_BL, tap.at("head")))
+
+    def start(self, start_B: Tensor | None = None) -> State:
+        """The state in front of the first token; `start_B` counts the padding in front of each row."""
+        if self.sees != "past":
+            raise ConfigError("this model sees all positions at once: it cannot decode token by token")
+        return State(self.layers, start_B)
+
+    def step(self, tokens_BL: Tensor, state: State, tap: Tap = off) -> Tensor:
+        """Feed L new tokens; the logits (B, L, V) after each. `state` moves on by L."""
+        return self(tokens_BL, state=state, tap=tap)

@@ -1,0 +1,48 @@
+"""Every tap of a model, by name: found by one forward pass on the meta device, so it cannot disagree with the code."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from cutaway import spec
+from cutaway.errors import TapError
+from cutaway.models.build import build
+from cutaway.tap import Tap
+
+
+class Listener(Tap):
+    """Wants everything, keeps the shapes only."""
+
+    def __init__(self, path: str = "", shapes: dict[str, tuple[int, ...]] | None = None):
+        self.path, self.shapes = path, {} if shapes is None else shapes
+
+    def __call__(self, name: str, value: Tensor) -> Tensor:
+        if self.path + name in self.shapes:
+            raise TapError(f"tap {self.path}{name} fired twice in one forward pass")
+        self.shapes[self.path + name] = tuple(value.shape)
+        return value
+
+    def at(self, child: str) -> Tap:
+        return Listener(f"{self.path}{child}.", self.shapes)
+
+    inside = at
+
+    def wants(self, *names: str) -> bool:
+        return True
+
+
+@lru_cache(maxsize=32)
+def sites(plan: spec.Model, batch: int = 1, length: int = 8) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tap in one forward pass over `batch` rows of `length` positions, in the order they fire."""
+    model, listener = build(plan, device="meta").eval(), Listener()
+    with torch.no_grad():
+        if isinstance(plan, spec.Paired):
+            tokens = torch.zeros(batch, length, dtype=torch.long, device="meta")
+            model(tokens, tokens, tap=listener)
+        elif isinstance(plan.input, spec.Patches):
+            side = plan.input.image
+            model(torch.zeros(batch, plan.input.channels, side, side, device="meta"), tap=listener)
+        else:
+            model(torch.zeros(batch, length, dtype=torch.long, device="meta"), tap=listener)
+    return listener.shapes

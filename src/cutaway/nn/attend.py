@@ -1,0 +1,74 @@
+"""The heart of attention: Algorithm 4 of Phuong & Hutter (2022), fused and open.
+
+B batch   L query position   M memory position   H query head   G key/value head   K head width
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cutaway.nn.mask import Mask, openly
+from cutaway.tap import Tap, off
+
+
+def attend_fused(q_BHLK: Tensor, k_BGMK: Tensor, v_BGMK: Tensor, mask: Mask, scale: float) -> Tensor:
+    """softmax(q k^T scale + bias) v in one kernel -> (B, H, L, K)."""
+    allowed = mask.allowed
+    if mask.bias is not None:
+        bias = mask.bias.to(q_BHLK.dtype)
+        if bias.dim() == 3:
+            bias = bias[None]
+        allowed = bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))
+    mix_BHLK = F.scaled_dot_product_attention(
+        q_BHLK,
+        k_BGMK,
+        v_BGMK,
+        attn_mask=allowed,
+        is_causal=mask.causal,
+        scale=scale,
+        enable_gqa=q_BHLK.size(1) != k_BGMK.size(1),
+    )
+    return mix_BHLK if mask.dead is None else mix_BHLK.masked_fill(mask.dead, 0.0)
+
+
+def attend_openly(
+    q_BHLK: Tensor,
+    k_BGMK: Tensor,
+    v_BGMK: Tensor,
+    mask: Mask,
+    scale: float,
+    *,
+    cap: float | None = None,
+    dropout: float = 0.0,
+    tap: Tap = off,
+) -> Tensor:
+    """The same in the open, with taps `scores` and `pattern` (B, H, L, M), a soft cap and dropout of the pattern."""
+    scores_BHLM = tap("scores", score(q_BHLK, k_BGMK, mask, scale, cap))
+    pattern_BHLM = tap("pattern", normalise(scores_BHLM, mask))
+    if dropout:
+        pattern_BHLM = F.dropout(pattern_BHLM, dropout)
+    return pattern_BHLM @ share(v_BGMK, q_BHLK.size(1))
+
+
+def score(q_BHLK: Tensor, k_BGMK: Tensor, mask: Mask, scale: float, cap: float | None) -> Tensor:
+    """q k^T scale, capped, plus bias; minus infinity where a query may not look."""
+    scores_BHLM = (q_BHLK * scale) @ share(k_BGMK, q_BHLK.size(1)).mT
+    if cap is not None:
+        scores_BHLM = (scores_BHLM / cap).tanh() * cap
+    if mask.bias is not None:
+        scores_BHLM = scores_BHLM + mask.bias.to(scores_BHLM.dtype)
+    allowed = openly(mask, q_BHLK.size(2), k_BGMK.size(2), q_BHLK.device)
+    return scores_BHLM if allowed is None else scores_BHLM.masked_fill(~allowed, float("-inf"))
+
+
+def normalise(scores_BHLM: Tensor, mask: Mask) -> Tensor:
+    """Softmax over memory; a row that may look nowhere is exactly zero, and so is its gradient."""
+    if mask.dead is None:
+        return scores_BHLM.softmax(dim=-1)
+    return scores_BHLM.masked_fill(mask.dead, 0.0).softmax(dim=-1).masked_fill(mask.dead, 0.0)
+
+
+def share(x_BGMK: Tensor, heads: int) -> Tensor:
+    """Give each query head its key/value head: (B, G, M, K) -> (B, H, M, K)."""
+    groups = x_BGMK.size(1)
+    return x_BGMK if groups == heads else torch.repeat_interleave(x_BGMK, heads // groups, dim=1)

@@ -1,0 +1,92 @@
+"""Multi-head attention: Algorithm 5 of Phuong & Hutter (2022), with grouped key/value heads.
+
+B batch   L query position   M memory position   D width   H query head   K head width
+G key/value head (G=H multi-head, G=1 multi-query)   E all heads side by side
+"""
+
+from torch import Tensor, nn
+
+from cutaway import spec
+from cutaway.errors import ConfigError
+from cutaway.nn.attend import attend_fused, attend_openly, normalise, score
+from cutaway.nn.cache import Cache
+from cutaway.nn.mask import Mask
+from cutaway.nn.part import computes, part
+from cutaway.nn.position import Rotation, rotate
+from cutaway.tap import Tap, off
+
+
+@computes(spec.Attention)
+class Attention(nn.Module):
+    """Each position of x gathers from memory what its query finds there; without memory, x looks at itself."""
+
+    ends_in = "out"
+
+    def __init__(self, plan: spec.Attention, width: int):
+        super().__init__()
+        H, G = plan.heads, plan.kv_heads or plan.heads
+        if H % G or (plan.head_width is None and width % H):
+            raise ConfigError(
+                f"attention: {H} heads do not divide width {width} or share {G} kv_heads evenly"
+            )
+        if set(plan.bias) - set("qkvo"):
+            raise ConfigError(f"attention: bias {plan.bias!r} names projections other than q, k, v, o")
+        K = plan.head_width or width // H
+        self.heads, self.kv_heads, self.head_width = H, G, K
+        self.scale = K**-0.5 if plan.scale is None else plan.scale
+        self.rotary, self.window, self.cap = plan.rotary, plan.window, plan.cap
+        self.dropout = 0.0
+        self.query = nn.Linear(width, H * K, bias="q" in plan.bias)
+        self.key = nn.Linear(width, G * K, bias="k" in plan.bias)
+        self.value = nn.Linear(width, G * K, bias="v" in plan.bias)
+        self.out = nn.Linear(H * K, width, bias="o" in plan.bias)
+        self.query_norm = part(plan.qk_norm, K) if plan.qk_norm else None
+        self.key_norm = part(plan.qk_norm, K) if plan.qk_norm else None
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        memory_BMD: Tensor | None = None,
+        *,
+        mask: Mask,
+        rotation: Rotation | None = None,
+        cache: Cache | None = None,
+        tap: Tap = off,
+    ) -> Tensor:
+        """(B, L, D) -> (B, L, D). Taps q k v, q_rotated k_rotated, scores pattern, mix, out."""
+        q_BHLK = tap("q", self.normed(self.query_norm, split_heads(self.query(x_BLD), self.heads)))
+        if rotation is not None:
+            q_BHLK = tap("q_rotated", rotate(q_BHLK, rotation))
+        if cache is not None and cache.complete:
+            k_BGMK, v_BGMK = cache.known()
+        else:
+            source = x_BLD if memory_BMD is None else memory_BMD
+            k_BGMK = tap("k", self.normed(self.key_norm, split_heads(self.key(source), self.kv_heads)))
+            v_BGMK = tap("v", split_heads(self.value(source), self.kv_heads))
+            if rotation is not None:
+                k_BGMK = tap("k_rotated", rotate(k_BGMK, rotation))
+            if cache is not None:
+                k_BGMK, v_BGMK = cache.extend(k_BGMK, v_BGMK)
+        dropout = self.dropout if self.training else 0.0
+        if dropout or self.cap is not None or tap.edits("scores", "pattern"):
+            mix_BHLK = attend_openly(
+                q_BHLK, k_BGMK, v_BGMK, mask, self.scale, cap=self.cap, dropout=dropout, tap=tap
+            )
+        else:
+            if tap.wants("scores", "pattern"):  # beside the fused result, which stays what it is
+                scores_BHLM = tap("scores", score(q_BHLK, k_BGMK, mask, self.scale, self.cap))
+                if tap.wants("pattern"):
+                    tap("pattern", normalise(scores_BHLM, mask))
+            mix_BHLK = attend_fused(q_BHLK, k_BGMK, v_BGMK, mask, self.scale)
+        mix_BHLK = tap("mix", mix_BHLK)
+        return tap("out", self.out(mix_BHLK.transpose(1, 2).flatten(-2)))
+
+    @staticmethod
+    def normed(norm: nn.Module | None, x_BHLK: Tensor) -> Tensor:
+        """QK-norm (Henry et al. 2020), where there is one."""
+        return x_BHLK if norm is None else norm(x_BHLK)
+
+
+def split_heads(x_BLE: Tensor, heads: int) -> Tensor:
+    """(B, L, all heads side by side) -> (B, H, L, K)."""
+    return x_BLE.unflatten(-1, (heads, -1)).transpose(1, 2)

@@ -1,0 +1,105 @@
+"""What decoding remembers: keys and values, passed in and never stored on a module.
+
+B batch   L new position   M memory position   G key/value head   K head width
+"""
+
+import torch
+from torch import Tensor
+
+
+class Cache:
+    """Keys and values one attention has computed so far, in a buffer that grows by doubling."""
+
+    complete = False
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._k: Tensor | None = None
+        self._v: Tensor | None = None
+
+    def extend(self, k_BGLK: Tensor, v_BGLK: Tensor) -> tuple[Tensor, Tensor]:
+        """Append new keys and values and return all of them (B, G, M, K)."""
+        end = self.length + k_BGLK.size(2)
+        if self._k is None or self._v is None or end > self._k.size(2):
+            self._k, self._v = (
+                grow(old, new, self.length, end) for old, new in ((self._k, k_BGLK), (self._v, v_BGLK))
+            )
+        self._k[:, :, self.length : end] = k_BGLK
+        self._v[:, :, self.length : end] = v_BGLK
+        self.length = end
+        return self.known()
+
+    def known(self) -> tuple[Tensor, Tensor]:
+        """All keys and values so far, (B, G, M, K) each."""
+        assert self._k is not None and self._v is not None
+        return self._k[:, :, : self.length], self._v[:, :, : self.length]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in this order."""
+        if self._k is not None and self._v is not None:
+            self._k, self._v = self._k[rows], self._v[rows]
+
+    def truncate(self, length: int) -> None:
+        """Forget everything from position `length` on."""
+        self.length = min(self.length, length)
+
+
+class MemoryCache(Cache):
+    """Keys and values of an encoder's output: computed at the first step, complete from then on."""
+
+    def extend(self, k_BGLK: Tensor, v_BGLK: Tensor) -> tuple[Tensor, Tensor]:
+        self.complete = True
+        return super().extend(k_BGLK, v_BGLK)
+
+    def truncate(self, length: int) -> None:
+        """The memory does not depend on what was decoded."""
+
+
+def grow(old: Tensor | None, new_BGLK: Tensor, length: int, need: int) -> Tensor:
+    """A buffer with room for `need` positions and as many more, holding the first `length` of `old`."""
+    B, G, _, K = new_BGLK.shape
+    room = need if old is None and need > 256 else max(64, 2 * need)
+    buffer = torch.empty(B, G, room, K, dtype=new_BGLK.dtype, device=new_BGLK.device)
+    if old is not None:
+        buffer[:, :, :length] = old[:, :, :length]
+    return buffer
+
+
+class State:
+    """What a step of decoding starts from: a cache for each depth, and where each row of the batch begins.
+
+    `start_B` counts the padding in front of each row; a token's position is its place minus that.
+    """
+
+    def __init__(self, layers: int, start_B: Tensor | None = None):
+        self.layers = [Cache() for _ in range(layers)]
+        self.cross = [MemoryCache() for _ in range(layers)]
+        self.start_B = start_B
+        self.length = 0
+        self.memory_BMD: Tensor | None = None
+        self.memory_padding_BM: Tensor | None = None
+
+    def positions(self, new: int, device: torch.device) -> Tensor:
+        """Positions (B or 1, L) of the next `new` tokens; padding counts as position 0."""
+        place_L = torch.arange(self.length, self.length + new, device=device)
+        return place_L[None] if self.start_B is None else (place_L - self.start_B[:, None]).clamp(min=0)
+
+    def padding(self, new: int, device: torch.device) -> Tensor | None:
+        """True where a place up to the last new one holds a real token, (B, M), or None without padding."""
+        if self.start_B is None:
+            return None
+        return torch.arange(self.length + new, device=device) >= self.start_B[:, None]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in this order (a beam's survivors)."""
+        for cache in (*self.layers, *self.cross):
+            cache.select(rows)
+        self.start_B = None if self.start_B is None else self.start_B[rows]
+        self.memory_BMD = None if self.memory_BMD is None else self.memory_BMD[rows]
+        self.memory_padding_BM = None if self.memory_padding_BM is None else self.memory_padding_BM[rows]
+
+    def truncate(self, length: int) -> None:
+        """Go back to `length` decoded places."""
+        for cache in self.layers:
+            cache.truncate(length)
+        self.length = min(self.length, length)

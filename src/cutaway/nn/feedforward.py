@@ -1,0 +1,78 @@
+"""Feed-forward layers: the MLP of Phuong & Hutter's algorithms 8-10, plain and gated (Shazeer 2020).
+
+B batch   L position   D width   F hidden
+"""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cutaway import spec
+from cutaway.nn.part import computes
+from cutaway.tap import Tap, off
+
+
+def relu_squared(x: Tensor) -> Tensor:
+    """max(0, x)^2, So et al. 2021."""
+    return F.relu(x).square()
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by its tanh approximation, as GPT-2 has it."""
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu_squared": relu_squared,
+    "gelu": F.gelu,
+    "gelu_tanh": gelu_tanh,
+    "silu": F.silu,
+}
+
+
+@computes(spec.MLP)
+class MLP(nn.Module):
+    """down(act(up(x)))."""
+
+    ends_in = "down"
+
+    def __init__(self, plan: spec.MLP, width: int):
+        super().__init__()
+        self.act = ACTIVATIONS[plan.act]
+        self.dropout = 0.0
+        self.up = nn.Linear(width, plan.hidden, bias=plan.bias)
+        self.down = nn.Linear(plan.hidden, width, bias=plan.bias)
+
+    def forward(self, x_BLD: Tensor, tap: Tap = off) -> Tensor:
+        """(B, L, D) -> (B, L, D). Taps up, hidden, out."""
+        up_BLF = tap("up", self.up(x_BLD))
+        hidden_BLF = tap("hidden", self.act(up_BLF))
+        if self.dropout:
+            hidden_BLF = F.dropout(hidden_BLF, self.dropout, self.training)
+        return tap("out", self.down(hidden_BLF))
+
+
+@computes(spec.GatedMLP)
+class GatedMLP(nn.Module):
+    """down(act(gate(x)) * up(x))."""
+
+    ends_in = "down"
+
+    def __init__(self, plan: spec.GatedMLP, width: int):
+        super().__init__()
+        self.act = ACTIVATIONS[plan.act]
+        self.dropout = 0.0
+        self.gate = nn.Linear(width, plan.hidden, bias=plan.bias)
+        self.up = nn.Linear(width, plan.hidden, bias=plan.bias)
+        self.down = nn.Linear(plan.hidden, width, bias=plan.bias)
+
+    def forward(self, x_BLD: Tensor, tap: Tap = off) -> Tensor:
+        """(B, L, D) -> (B, L, D). Taps gate, up, hidden, out."""
+        gate_BLF = tap("gate", self.gate(x_BLD))
+        up_BLF = tap("up", self.up(x_BLD))
+        hidden_BLF = tap("hidden", self.act(gate_BLF) * up_BLF)
+        if self.dropout:
+            hidden_BLF = F.dropout(hidden_BLF, self.dropout, self.training)
+        return tap("out", self.down(hidden_BLF))

@@ -1,0 +1,51 @@
+"""Normalisation: Algorithm 6 of Phuong & Hutter (2022), which has no epsilon; here eps is part of the record.
+
+D width; E any leading axes, flat or not
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cutaway import spec
+from cutaway.nn.part import computes
+from cutaway.tap import Tap, off
+
+
+@computes(spec.LayerNorm)
+class LayerNorm(nn.Module):
+    """(x - mean) / sqrt(population variance + eps) * weight + bias."""
+
+    def __init__(self, plan: spec.LayerNorm, width: int):
+        super().__init__()
+        self.eps = plan.eps
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width)) if plan.bias else None
+
+    def forward(self, x: Tensor, tap: Tap = off) -> Tensor:
+        """`x` (..., D) -> (..., D). Taps `scale` (..., 1), the divisor, and `out`."""
+        if tap.wants("scale"):
+            scale = tap("scale", (x.var(-1, keepdim=True, correction=0) + self.eps).sqrt())
+            if tap.edits("scale"):
+                open_ = (x - x.mean(-1, keepdim=True)) / scale * self.weight
+                return tap("out", open_ if self.bias is None else open_ + self.bias)
+        return tap("out", F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps))
+
+
+@computes(spec.RMSNorm)
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * (offset + weight)."""
+
+    def __init__(self, plan: spec.RMSNorm, width: int):
+        super().__init__()
+        self.eps, self.offset = plan.eps, plan.offset
+        self.weight = nn.Parameter(torch.full((width,), 1.0 - plan.offset))
+
+    def forward(self, x: Tensor, tap: Tap = off) -> Tensor:
+        """`x` (..., D) -> (..., D). Taps `scale` (..., 1), the divisor, and `out`."""
+        gain = self.weight + self.offset if self.offset else self.weight
+        if tap.wants("scale"):
+            scale = tap("scale", (x.square().mean(-1, keepdim=True) + self.eps).sqrt())
+            if tap.edits("scale"):
+                return tap("out", x / scale * gain)
+        return tap("out", F.rms_norm(x, gain.shape, gain, self.eps))
