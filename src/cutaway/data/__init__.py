@@ -1,0 +1,1 @@
+"""Text and tasks as numbers: documents, tokenizers, shards, batches. No torch below this folder."""

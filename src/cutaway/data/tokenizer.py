@@ -1,0 +1,315 @@
+"""Tokenizers: text to integer ids and back.
+
+Three kinds of our own, all kept as the `tokenizer.json` of the tokenizers library, which Hugging Face reads too:
+bytes       id = value of the UTF-8 byte, and an end token: 257 ids, any text
+characters  one id for each distinct character, in sorted order, and nothing else: nanoGPT's
+subwords    byte-level byte-pair encoding (Sennrich et al. 2016, Radford et al. 2019), and an end token: any text
+A tokenizer.json of another origin loads as `subwords`.
+
+Text never turns into the end token: `<|end|>` written in a text is seven ordinary characters.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+
+from cutaway.data.text import Document
+from cutaway.errors import ConfigError, FileFormatError, InputMissingError, LimitError, nearest
+
+END = "<|end|>"
+ANY_CHARACTER = r"[\s\S]"
+PIECE_CHARACTERS = 2**16
+BATCH_CHARACTERS = 2**22  # bounds the memory of the library's results, about 100 bytes a token
+MOST_FILE_BYTES = 2**28
+KINDS = ("bytes", "characters", "subwords")
+Kind = Literal["bytes", "characters", "subwords"]
+
+
+def _byte_alphabet() -> list[str]:
+    """The character that stands for each byte in byte-level vocabularies: itself where printable, else from 256 on."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = iter(range(256, 512))
+    return [chr(value if value in printable else next(rest)) for value in range(256)]
+
+
+BYTE_CHARACTERS = _byte_alphabet()
+BYTE_OF_CHARACTER = {character: value for value, character in enumerate(BYTE_CHARACTERS)}
+
+
+class Tokenizer:
+    """Text to ids and back; `vocab` ids in all, `end` the id that closes a document, or None."""
+
+    def __init__(self, inner: tokenizers.Tokenizer, end: str = END):
+        inner.no_truncation()
+        inner.no_padding()
+        inner.encode_special_tokens = True
+        self.inner = inner
+        self.record = json.loads(inner.to_str())
+        self.names = {number: name for name, number in inner.get_vocab(with_added_tokens=True).items()}
+        self.vocab: int = max(self.names) + 1
+        self.end: int | None = inner.token_to_id(end)
+        self.special = {entry["id"] for entry in self.record["added_tokens"] if entry["special"]}
+        self.kind: Kind = _kind(self.record)
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes when, and only when, the tokenizer's definition changes."""
+        return hashlib.sha256(json.dumps(self.record, sort_keys=True).encode()).hexdigest()
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text, int64.
+
+        Raises LimitError, naming the character and its position, where a character tokenizer does not know one.
+        """
+        match self.kind:
+            case "bytes":
+                return np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int64)
+            case "characters":
+                return self._encode_characters(text)
+            case "subwords":
+                return np.concatenate([np.empty(0, np.int64), *self._encode_batch(self._pieces(text))])
+
+    def encode_documents(self, documents: Iterable[Document]) -> Iterator[np.ndarray]:
+        """The ids of each document in turn, int64, without end tokens; many documents at a time on all cores."""
+        if self.kind != "subwords":
+            for document in documents:
+                try:
+                    yield self.encode(document.text)
+                except LimitError as problem:
+                    raise LimitError(f"{document.name}: {problem}") from None
+            return
+        batch: list[list[str]] = []
+        size = 0
+        for document in documents:
+            batch.append(self._pieces(document.text))
+            size += len(document.text)
+            if size >= BATCH_CHARACTERS:
+                yield from self._encode_pieces(batch)
+                batch, size = [], 0
+        yield from self._encode_pieces(batch)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The text of ids; special tokens have none, bytes that are not UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", "replace")
+
+    def decode_bytes(self, ids: Sequence[int] | np.ndarray) -> bytes:
+        """The bytes of ids, one token's after the other's: exact even in the middle of a character."""
+        return b"".join([self.token_bytes(int(number)) for number in ids])
+
+    def token_bytes(self, number: int) -> bytes:
+        """The bytes one token stands for; none for a special token. Raises LimitError for an id out of range."""
+        found = self._bytes.get(number)
+        if found is None:
+            raise LimitError(
+                f"token {number}: the tokenizer has ids 0 to {self.vocab - 1}; wrong tokenizer for the run?"
+            )
+        return found
+
+    def token_name(self, number: int) -> str:
+        """What to show for a token: its text, or its name where it is special or not whole characters."""
+        data = self.token_bytes(number)
+        try:
+            return data.decode("utf-8") or self.names[number]
+        except UnicodeDecodeError:
+            return "".join(f"<{value:02x}>" for value in data)
+
+    def to_json(self) -> str:
+        """The text of `tokenizer.json`."""
+        return self.inner.to_str(pretty=True)
+
+    @cached_property
+    def _bytes(self) -> dict[int, bytes]:
+        spell = _speller(self.record)
+        return {number: b"" if number in self.special else spell(name) for number, name in self.names.items()}
+
+    @cached_property
+    def _character_ids(self) -> np.ndarray:
+        points = {ord(name): number for number, name in self.names.items() if len(name) == 1}
+        table = np.full(max(points, default=0) + 2, -1, np.int64)
+        table[list(points)] = list(points.values())
+        return table
+
+    def _encode_characters(self, text: str) -> np.ndarray:
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        table = self._character_ids
+        ids = table[np.minimum(points, len(table) - 1)]
+        if len(ids) and ids.min() < 0:
+            position = int(np.argmax(ids < 0))
+            raise LimitError(
+                f"character {text[position]!r} at position {position} is not among the {self.vocab} this tokenizer "
+                "knows: take it out, or train with bytes or subwords"
+            )
+        return ids
+
+    def _pieces(self, text: str) -> list[str]:
+        """A long text in pieces that encode independently; only where the pre-tokenizer is known to allow it.
+
+        GPT-2's pattern ends a word before any newline that follows something other than white space, and looks at
+        nothing before the place where it stands.
+        """
+        if not self._cuts_like_gpt2:
+            return [text]
+        pieces, start = [], 0
+        while len(text) - start > PIECE_CHARACTERS:
+            cut = start + PIECE_CHARACTERS
+            while (cut := text.find("\n", cut)) > 0 and text[cut - 1].isspace():
+                cut += 1
+            if cut < 0:
+                break
+            pieces.append(text[start:cut])
+            start = cut
+        return [*pieces, text[start:]]
+
+    @cached_property
+    def _cuts_like_gpt2(self) -> bool:
+        cutter = self.record["pre_tokenizer"] or {}
+        cuts = cutter.get("type") == "ByteLevel" and cutter["use_regex"] and not cutter["add_prefix_space"]
+        plain = self.record["normalizer"] is None and all(
+            token["special"] for token in self.record["added_tokens"]
+        )
+        return cuts and plain
+
+    def _encode_pieces(self, batch: list[list[str]]) -> Iterator[np.ndarray]:
+        encoded = iter(self._encode_batch([piece for pieces in batch for piece in pieces]))
+        for pieces in batch:
+            yield np.concatenate([next(encoded) for _ in pieces])
+
+    def _encode_batch(self, texts: list[str]) -> list[np.ndarray]:
+        encodings = self.inner.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, np.int64) for encoding in encodings]
+
+
+def byte_tokenizer() -> Tokenizer:
+    """One id for each byte, 256 for the end of a document."""
+    inner = _byte_level(dict(zip(BYTE_CHARACTERS, range(256), strict=True)), use_regex=False)
+    inner.add_special_tokens([END])
+    return Tokenizer(inner)
+
+
+def character_tokenizer(characters: Iterable[str], special: Sequence[str] = ()) -> Tokenizer:
+    """One id for each character: the special tokens first, then the characters in sorted order."""
+    names = [*special, *sorted(set(characters))]
+    inner = tokenizers.Tokenizer(
+        models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>")
+    )
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(ANY_CHARACTER), "isolated")
+    inner.decoder = decoders.Fuse()
+    inner.add_special_tokens(list(special))
+    return Tokenizer(inner)
+
+
+def subword_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
+    """Byte-level byte-pair encoding with at most `vocab` ids: fewer where the texts have too few pairs to merge."""
+    if vocab < 257:
+        raise ConfigError(
+            f"vocab {vocab}: byte-level subwords need at least 257 (256 bytes and the end token)"
+        )
+    inner = _byte_level({}, use_regex=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab - 1, initial_alphabet=BYTE_CHARACTERS, special_tokens=[], show_progress=False
+    )
+    inner.train_from_iterator(texts, trainer)
+    inner.add_special_tokens([END])
+    return Tokenizer(inner)
+
+
+def train_tokenizer(kind: str, texts: Iterable[str], vocab: int | None = None) -> Tokenizer:
+    """A tokenizer of the kind named in a recipe: bytes, characters or subwords; only subwords take `vocab`."""
+    match kind:
+        case "bytes":
+            return byte_tokenizer()
+        case "characters":
+            return character_tokenizer({character for text in texts for character in set(text)})
+        case "subwords":
+            if vocab is None:
+                raise ConfigError("tokenizer subwords: vocab is missing, for example vocab = 4096")
+            return subword_tokenizer(texts, vocab)
+        case _:
+            raise ConfigError(f"tokenizer {kind!r}: unknown kind; {nearest(kind, KINDS)}")
+
+
+def load_tokenizer(path: str | Path, end: str = END) -> Tokenizer:
+    """Reads a `tokenizer.json`, ours or another's; FileFormatError names the rule it breaks."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputMissingError(f"{path}: no such tokenizer file; check the path")
+    if path.stat().st_size > MOST_FILE_BYTES:
+        raise FileFormatError(path, f"larger than {MOST_FILE_BYTES:,} bytes; this is no tokenizer.json")
+    try:
+        text = path.read_bytes().decode("utf-8")
+        _check_record(path, json.loads(text))
+        return Tokenizer(tokenizers.Tokenizer.from_str(text), end)
+    except FileFormatError:
+        raise
+    except RecursionError:
+        raise FileFormatError(path, "nested too deeply; this is no tokenizer.json") from None
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as problem:  # the library raises bare Exception, and PanicException beside it
+        raise FileFormatError(
+            path, f"not a readable tokenizer.json ({problem}); save or fetch it again"
+        ) from None
+
+
+def _byte_level(vocab: dict[str, int], use_regex: bool) -> tokenizers.Tokenizer:
+    inner = tokenizers.Tokenizer(models.BPE(vocab, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
+    inner.decoder = decoders.ByteLevel()
+    return inner
+
+
+def _kind(record: dict) -> Kind:
+    """Which of our kinds a tokenizer.json describes, read from its structure."""
+    model, cutter = record["model"], record["pre_tokenizer"] or {}
+    if record["normalizer"] is not None:
+        return "subwords"
+    if model["type"] == "WordLevel" and cutter.get("pattern") == {"Regex": ANY_CHARACTER}:
+        return "characters"
+    if model["type"] == "BPE" and not model["merges"] and cutter.get("type") == "ByteLevel":
+        if all(model["vocab"].get(character) == value for value, character in enumerate(BYTE_CHARACTERS)):
+            return "bytes"
+    return "subwords"
+
+
+def _speller(record: dict):
+    """The function from a token's name to its bytes, by the decoder: byte-level, byte fallback, or plain."""
+    decoder = json.dumps(record["decoder"])
+    if '"ByteLevel"' in decoder:
+        return _spell_byte_level
+    if '"ByteFallback"' in decoder:
+        return _spell_byte_fallback
+    return str.encode
+
+
+def _spell_byte_level(name: str) -> bytes:
+    if all(character in BYTE_OF_CHARACTER for character in name):
+        return bytes(BYTE_OF_CHARACTER[character] for character in name)
+    return name.encode()
+
+
+def _spell_byte_fallback(name: str) -> bytes:
+    if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
+        return bytes.fromhex(name[3:5])
+    return name.replace("\u2581", " ").encode()
+
+
+def _check_record(path: Path, record: object) -> None:
+    """Refuses what the library would take without a word: ids used twice, or out of range."""
+    model = record.get("model") if isinstance(record, dict) else None
+    if not isinstance(model, dict):
+        raise FileFormatError(path, "no `model` object; this is no tokenizer.json")
+    vocab = model.get("vocab")
+    if not isinstance(vocab, dict):
+        return
+    ids = list(vocab.values())
+    if not all(type(number) is int and 0 <= number < 2**31 for number in ids):
+        raise FileFormatError(path, "model.vocab: every id must be a whole number from 0 to 2^31 - 1")
+    if len(set(ids)) < len(ids):
+        raise FileFormatError(path, "model.vocab: two tokens have the same id")
