@@ -1,8 +1,9 @@
 """Which examples a training step sees: a pure function of (seed, step), with O(1) seek and no state.
 
-The tokens are cut into windows of L + 1, each sharing one token with the next (the target of its last position).
-Every epoch starts the cut at another place and visits the windows in another order: a keyed permutation made of
-rounds on two digits (a Feistel network on a mixed radix: Black & Rogaway 2002), so that no order is ever stored.
+The tokens are cut into windows of L + 1, each sharing one token with the next (the target of its last
+position). Every epoch starts the cut at another place and visits the windows in another order: a keyed
+permutation made of rounds on two digits (a Feistel network on a mixed radix: Black & Rogaway 2002), so that
+no order is ever stored.
 
 B batch   L query position   E windows asked for (one axis)
 """
@@ -21,7 +22,8 @@ ORDER, PHASE = 1, 2  # what a random number is for, so that no two uses share on
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches of windows of `tokens` (one axis of ids): step t holds the examples t batch .. (t + 1) batch - 1.
+    """Batches of windows of `tokens` (one axis of ids): step t holds the examples t batch .. (t + 1) batch -
+    1.
 
     Raises LimitError where there are fewer than length + 1 tokens.
     """
@@ -36,13 +38,15 @@ class Batches:
             raise ConfigError(f"length {self.length}, batch {self.batch}: both must be at least 1")
         if len(self.tokens) < self.length + 1:
             raise LimitError(
-                f"{len(self.tokens)} tokens, but windows of length {self.length} need at least {self.length + 1}: "
-                "give more text or a smaller length"
+                f"{len(self.tokens)} tokens, but windows of length {self.length} need at least "
+                f"{self.length + 1}: give more text or a smaller length"
             )
 
     @property
     def windows(self) -> int:
-        """Windows in an epoch; where there are two or more, any phase from 0 to length - 1 has room for them."""
+        """Windows in an epoch; where there are two or more, any phase from 0 to length - 1 has room for
+        them.
+        """
         return max(1, (len(self.tokens) - self.length) // self.length)
 
     def batch_at(self, step: int, rows: slice = slice(None)) -> np.ndarray:
@@ -69,7 +73,9 @@ class Batches:
 
 
 def rank_rows(batch: int, rank: int, world: int) -> slice:
-    """The rows of the global batch that belong to one rank; ConfigError where they cannot be shared equally."""
+    """The rows of the global batch that belong to one rank; ConfigError where they cannot be shared
+    equally.
+    """
     if batch % world:
         sizes = [size for size in range(1, batch + 1) if batch % size == 0]
         raise ConfigError(f"batch {batch} cannot be shared by {world} processes; it can by {sizes}")
@@ -82,8 +88,8 @@ def evaluation_windows(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Inputs and targets, int64 (B, L), that score every token after the first exactly once.
 
-    Windows of `length` do not overlap and carry nothing over; what is left at the end is a shorter window, alone in
-    the last batch. Raises LimitError where there are fewer than 2 tokens.
+    Windows of `length` do not overlap and carry nothing over; what is left at the end is a shorter window,
+    alone in the last batch. Raises LimitError where there are fewer than 2 tokens.
     """
     if len(tokens) < 2:
         raise LimitError(f"{len(tokens)} tokens, but an evaluation needs at least 2: give more text")
@@ -99,10 +105,11 @@ def evaluation_windows(
 
 
 def permute(places_E: np.ndarray, size: int, keys_E: np.ndarray) -> np.ndarray:
-    """Sends each place in 0 .. size - 1 to another, one to one for each key; both are arrays, int64 and uint64.
+    """Sends each place in 0 .. size - 1 to another, one to one for each key; both are arrays, int64 and
+    uint64.
 
-    Written in two digits, of radix a and b with a b >= size, a place goes through rounds that add to one digit a
-    random function of the other. A result of `size` or more goes through again until it falls inside.
+    Written in two digits, of radix a and b with a b >= size, a place goes through rounds that add to one
+    digit a random function of the other. A result of `size` or more goes through again until it falls inside.
     """
     a = int(np.ceil(np.sqrt(size)))
     b = -(-size // a)

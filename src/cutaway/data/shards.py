@@ -1,9 +1,10 @@
-"""Token shards: a corpus as one array of ids on disk, mapped into memory, made once and found again by its digest.
+"""Token shards: a corpus as one array of ids on disk, mapped into memory, made once and found again by its
+digest.
 
 `<cache>/tokens/<digest>/` holds tokens.bin (the ids in the smallest unsigned type that has room for the
-vocabulary, little-endian), shard.json (type, counts, digests, the index of documents) and the manifest. The digest
-covers the names and texts of the documents and the tokenizer. Each document is followed by the tokenizer's end
-token, where it has one.
+vocabulary, little-endian), shard.json (type, counts, digests, the index of documents) and the manifest. The
+digest covers the names and texts of the documents and the tokenizer. Each document is followed by the
+tokenizer's end token, where it has one.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,7 +39,9 @@ class Span:
 
 @dataclass(frozen=True)
 class TokenShard:
-    """A corpus as ids: `tokens` (one axis, read only), the spans of its documents, its size in UTF-8 bytes."""
+    """A corpus as ids: `tokens` (one axis, read only), the spans of its documents, its size in UTF-8
+    bytes.
+    """
 
     tokens: np.ndarray
     documents: tuple[Span, ...]
@@ -75,11 +79,9 @@ def prepare_tokens(
         try:
             return open_shard(folder)
         except FileFormatError:
-            shutil.rmtree(folder)
-    try:
+            shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OutputExistsError):  # another process made the same shard meanwhile
         write_folder(folder, lambda beside: _fill(beside, documents, tokenizer, digest))
-    except OutputExistsError:
-        pass  # another process made the same shard meanwhile
     verify_folder(folder)
     return open_shard(folder)
 

@@ -1,12 +1,12 @@
 """Text from files: what is read, what is left out, and how it is split into training and validation.
 
-A source is a file, a `.gz` file, a folder, several of these, or `stdlib:`, the source of the Python that runs us.
-Text is UTF-8 and nothing else: a leading byte-order mark is dropped, a NUL or a malformed byte is refused with its
-place, newlines are kept as they are.
+A source is a file, a `.gz` file, a folder, several of these, or `stdlib:`, the source of the Python that runs
+us. Text is UTF-8 and nothing else: a leading byte-order mark is dropped, a NUL or a malformed byte is refused
+with its place, newlines are kept as they are.
 
-Of a folder everything below it is read in the order of the names, except: names that begin with a dot; files with a
-NUL in their first 8,000 bytes, which are taken for binary; files of white space only.
-Of `stdlib:` every `*.py` is read except tests, installed packages and the few files that are not UTF-8.
+Of a folder everything below it is read in the order of the names, except: names that begin with a dot; files
+with a NUL in their first 8,000 bytes, which are taken for binary; files of white space only. Of `stdlib:`
+every `*.py` is read except tests, installed packages and the few files that are not UTF-8.
 """
 
 import gzip
@@ -51,8 +51,8 @@ class Split:
 def read_documents(source: str | Path | Sequence[str | Path]) -> list[Document]:
     """Reads every document of a source, each once, sorted by name.
 
-    Raises InputMissingError where there is nothing to read and FileFormatError (file, line, byte offset) where
-    there is something that is not UTF-8 text.
+    Raises InputMissingError where there is nothing to read and FileFormatError (file, line, byte offset)
+    where there is something that is not UTF-8 text.
     """
     if source == STDLIB:
         return _read_stdlib()
@@ -62,7 +62,8 @@ def read_documents(source: str | Path | Sequence[str | Path]) -> list[Document]:
     for path in paths:
         if not path.exists():
             raise InputMissingError(f"{path}: no such file or folder; check the path")
-    # Names are relative to the innermost folder that holds all sources, so that splits do not depend on the machine.
+    # Names are relative to the innermost folder that holds all sources, so that splits do not depend on the
+    # machine.
     root = Path(os.path.commonpath([(path if path.is_dir() else path.parent).resolve() for path in paths]))
     documents = {document.name: document for path in paths for document in _read_source(path, root)}
     if not documents:
@@ -82,7 +83,7 @@ def decode_text(data: bytes, path: str | Path) -> str:
     except UnicodeDecodeError as problem:
         start = problem.start
         line = data.count(b"\n", 0, start) + 1
-        rule = f"line {line}: byte 0x{data[start]:02x} is not UTF-8 ({problem.reason}); convert the file to UTF-8"
+        rule = f"line {line}: 0x{data[start]:02x} is not UTF-8 ({problem.reason}); convert the file to UTF-8"
         raise FileFormatError(path, rule, start) from None
     nul = data.find(b"\0")
     if nul >= 0:

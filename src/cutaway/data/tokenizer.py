@@ -1,10 +1,10 @@
 """Tokenizers: text to integer ids and back.
 
-Three kinds of our own, all kept as the `tokenizer.json` of the tokenizers library, which Hugging Face reads too:
-bytes       id = value of the UTF-8 byte, and an end token: 257 ids, any text
-characters  one id for each distinct character, in sorted order, and nothing else: nanoGPT's
-subwords    byte-level byte-pair encoding (Sennrich et al. 2016, Radford et al. 2019), and an end token: any text
-A tokenizer.json of another origin loads as `subwords`.
+Three kinds of our own, all kept as the `tokenizer.json` of the tokenizers library, which Hugging Face reads
+too: bytes       id = value of the UTF-8 byte, and an end token: 257 ids, any text characters  one id for each
+distinct character, in sorted order, and nothing else: nanoGPT's subwords    byte-level byte-pair encoding
+(Sennrich et al. 2016, Radford et al. 2019), and an end token: any text A tokenizer.json of another origin
+loads as `subwords`.
 
 Text never turns into the end token: `<|end|>` written in a text is seven ordinary characters.
 """
@@ -33,7 +33,9 @@ Kind = Literal["bytes", "characters", "subwords"]
 
 
 def _byte_alphabet() -> list[str]:
-    """The character that stands for each byte in byte-level vocabularies: itself where printable, else from 256 on."""
+    """The character that stands for each byte in byte-level vocabularies: itself where printable, else
+    from 256 on.
+    """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = iter(range(256, 512))
     return [chr(value if value in printable else next(rest)) for value in range(256)]
@@ -66,7 +68,8 @@ class Tokenizer:
     def encode(self, text: str) -> np.ndarray:
         """The ids of a text, int64.
 
-        Raises LimitError, naming the character and its position, where a character tokenizer does not know one.
+        Raises LimitError, naming the character and its position, where a character tokenizer does not know
+        one.
         """
         match self.kind:
             case "bytes":
@@ -77,7 +80,9 @@ class Tokenizer:
                 return np.concatenate([np.empty(0, np.int64), *self._encode_batch(self._pieces(text))])
 
     def encode_documents(self, documents: Iterable[Document]) -> Iterator[np.ndarray]:
-        """The ids of each document in turn, int64, without end tokens; many documents at a time on all cores."""
+        """The ids of each document in turn, int64, without end tokens; many documents at a time on all
+        cores.
+        """
         if self.kind != "subwords":
             for document in documents:
                 try:
@@ -104,7 +109,9 @@ class Tokenizer:
         return b"".join([self.token_bytes(int(number)) for number in ids])
 
     def token_bytes(self, number: int) -> bytes:
-        """The bytes one token stands for; none for a special token. Raises LimitError for an id out of range."""
+        """The bytes one token stands for; none for a special token. Raises LimitError for an id out of
+        range.
+        """
         found = self._bytes.get(number)
         if found is None:
             raise LimitError(
@@ -143,16 +150,16 @@ class Tokenizer:
         if len(ids) and ids.min() < 0:
             position = int(np.argmax(ids < 0))
             raise LimitError(
-                f"character {text[position]!r} at position {position} is not among the {self.vocab} this tokenizer "
-                "knows: take it out, or train with bytes or subwords"
+                f"character {text[position]!r} at position {position} is not among the {self.vocab} this "
+                "tokenizer knows: take it out, or train with bytes or subwords"
             )
         return ids
 
     def _pieces(self, text: str) -> list[str]:
         """A long text in pieces that encode independently; only where the pre-tokenizer is known to allow it.
 
-        GPT-2's pattern ends a word before any newline that follows something other than white space, and looks at
-        nothing before the place where it stands.
+        GPT-2's pattern ends a word before any newline that follows something other than white space, and
+        looks at nothing before the place where it stands.
         """
         if not self._cuts_like_gpt2:
             return [text]
@@ -206,7 +213,9 @@ def character_tokenizer(characters: Iterable[str], special: Sequence[str] = ()) 
 
 
 def subword_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
-    """Byte-level byte-pair encoding with at most `vocab` ids: fewer where the texts have too few pairs to merge."""
+    """Byte-level byte-pair encoding with at most `vocab` ids: fewer where the texts have too few pairs
+    to merge.
+    """
     if vocab < 257:
         raise ConfigError(
             f"vocab {vocab}: byte-level subwords need at least 257 (256 bytes and the end token)"
@@ -221,7 +230,9 @@ def subword_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
 
 
 def train_tokenizer(kind: str, texts: Iterable[str], vocab: int | None = None) -> Tokenizer:
-    """A tokenizer of the kind named in a recipe: bytes, characters or subwords; only subwords take `vocab`."""
+    """A tokenizer of the kind named in a recipe: bytes, characters or subwords; only subwords take
+    `vocab`.
+    """
     match kind:
         case "bytes":
             return byte_tokenizer()
@@ -272,9 +283,9 @@ def _kind(record: dict) -> Kind:
         return "subwords"
     if model["type"] == "WordLevel" and cutter.get("pattern") == {"Regex": ANY_CHARACTER}:
         return "characters"
-    if model["type"] == "BPE" and not model["merges"] and cutter.get("type") == "ByteLevel":
-        if all(model["vocab"].get(character) == value for value, character in enumerate(BYTE_CHARACTERS)):
-            return "bytes"
+    unmerged = model["type"] == "BPE" and not model["merges"] and cutter.get("type") == "ByteLevel"
+    if unmerged and all(model["vocab"].get(name) == value for value, name in enumerate(BYTE_CHARACTERS)):
+        return "bytes"
     return "subwords"
 
 
