@@ -1,9 +1,10 @@
 """A tap is a named point where an activation can be read or replaced.
 
-Every forward takes `tap`, calls `tap("name", value)` at points worth naming, and hands `tap.at("child")` to its
-children. The default, `off`, returns its argument: eager it costs about 0.1 us, compiled it leaves no trace.
-A stack gives each block a recorder whose names are relative to the block (`inside`) and collects what it saw
-(`gather`): a full path would differ from block to block and make per-block compilation recompile for each layer.
+Every forward takes `tap`, calls `tap("name", value)` at points worth naming, and hands `tap.at("child")` to
+its children. The default, `off`, returns its argument: eager it costs about 0.1 us, compiled it leaves no
+trace. A stack gives each block a recorder whose names are relative to the block (`inside`) and collects what
+it saw (`gather`): a full path would differ from block to block and make per-block compilation recompile for
+each layer.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -120,7 +121,7 @@ class Chain(Edit):
 class Recorder(Tap):
     """Keeps the activations named in `keep` and passes those named in `changes` through an edit.
 
-    After a forward pass `seen` maps each kept name to its tensor, and `fired` holds the edits that were applied.
+    After a forward pass `seen` maps each kept name to its tensor, and `fired` the edits that were applied.
     """
 
     def __init__(self, keep: Collection[str] = (), changes: Mapping[str, Edit] | None = None, path: str = ""):

@@ -1,4 +1,4 @@
-"""An encoder and a decoder that looks at it: the 2017 transformer (Algorithm 8 of Phuong & Hutter), T5, Marian.
+"""Encoder and decoder: the 2017 transformer (Phuong & Hutter's Algorithm 8), T5, Marian.
 
 B batch   L target position   M source position   D width   V vocabulary
 """

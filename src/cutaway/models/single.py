@@ -45,7 +45,7 @@ class Single(Stack):
         state: State | None = None,
         tap: Tap = off,
     ) -> Tensor:
-        """The last vectors (B, L, D). `padding_BL` is True where a token is real; images stand in for tokens in ViT."""
+        """The last vectors (B, L, D). `padding_BL` is True where a token is real; ViT takes images."""
         positions_BL = None
         memory_padding_BM = padding_BL
         if isinstance(self.plan.input, spec.Tokens):

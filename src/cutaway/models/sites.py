@@ -1,4 +1,4 @@
-"""Every tap of a model, by name: found by one forward pass on the meta device, so it cannot disagree with the code."""
+"""Every tap of a model, by name: found by a pass on the meta device, so it cannot disagree with the code."""
 
 from functools import lru_cache
 
@@ -34,7 +34,7 @@ class Listener(Tap):
 
 @lru_cache(maxsize=32)
 def sites(plan: spec.Model, batch: int = 1, length: int = 8) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tap in one forward pass over `batch` rows of `length` positions, in the order they fire."""
+    """Name -> shape of every tap in one pass over `batch` rows of `length` positions, as they fire."""
     model, listener = build(plan, device="meta").eval(), Listener()
     with torch.no_grad():
         if isinstance(plan, spec.Paired):

@@ -42,7 +42,7 @@ def attend_openly(
     dropout: float = 0.0,
     tap: Tap = off,
 ) -> Tensor:
-    """The same in the open, with taps `scores` and `pattern` (B, H, L, M), a soft cap and dropout of the pattern."""
+    """The same in the open: taps `scores` and `pattern` (B, H, L, M), a soft cap, dropout of the pattern."""
     scores_BHLM = tap("scores", score(q_BHLK, k_BGMK, mask, scale, cap))
     pattern_BHLM = tap("pattern", normalise(scores_BHLM, mask))
     if dropout:

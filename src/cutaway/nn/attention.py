@@ -18,7 +18,7 @@ from cutaway.tap import Tap, off
 
 @computes(spec.Attention)
 class Attention(nn.Module):
-    """Each position of x gathers from memory what its query finds there; without memory, x looks at itself."""
+    """Each position of x gathers from memory what its query finds there; without memory, from x itself."""
 
     ends_in = "out"
 

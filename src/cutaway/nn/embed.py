@@ -1,4 +1,4 @@
-"""Inputs: token embedding (Algorithm 1 of Phuong & Hutter 2022) with positions (Algorithm 2), and image patches.
+"""Inputs: token embedding (Algorithm 1 of Phuong & Hutter 2022), positions (Algorithm 2), image patches.
 
 B batch   L position   D width   V vocabulary   E embedding width   P patch   C channel
 """
@@ -71,7 +71,8 @@ class Patches(nn.Module):
         """
         if images.shape[1:] != (self.channels, self.image, self.image):
             raise LimitError(
-                f"images are {tuple(images.shape[1:])}, the model reads {(self.channels, self.image, self.image)}"
+                f"images are {tuple(images.shape[1:])}, "
+                f"the model reads {(self.channels, self.image, self.image)}"
             )
         patch_BPD = tap("patch", self.patch(images).flatten(2).mT)
         first_BxD = self.first.expand(images.size(0), 1, -1)

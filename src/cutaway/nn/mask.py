@@ -12,9 +12,9 @@ from cutaway.errors import TapError
 
 
 class Mask(NamedTuple):
-    """`causal` is the square case a kernel knows by itself; otherwise `allowed` (broadcasts to B, H, L, M) is true
-    where a query may look, and None where it may look everywhere. `bias` (H, L, M) is added to the scores.
-    `dead` is true for queries that may look nowhere: their output is exactly zero.
+    """`causal` is the square case a kernel knows by itself; otherwise `allowed` (broadcasts to B, H, L, M) is
+    true where a query may look, and None where it may look everywhere. `bias` (H, L, M) is added to the
+    scores. `dead` is true for queries that may look nowhere: their output is exactly zero.
     """
 
     causal: bool = False

@@ -14,8 +14,8 @@ _modules: dict[type, type[nn.Module]] = {}
 def register(record: type, module: type[nn.Module]) -> None:
     """Let `module(plan, width)` compute the spec record `record`.
 
-    `record` is a frozen dataclass derived from a slot of `cutaway.spec` (`spec.Mixer`, `spec.Norm`, ...); from then
-    on it can stand in that slot, in Python and, by its class name as `kind`, in TOML.
+    `record` is a frozen dataclass derived from a slot of `cutaway.spec` (`spec.Mixer`, `spec.Norm`, ...);
+    from then on it can stand in that slot, in Python and, by its class name as `kind`, in TOML.
     """
     _modules[record] = module
 

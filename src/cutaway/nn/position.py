@@ -1,9 +1,9 @@
 """Where a position is: learned vectors, sinusoids, rotation, ALiBi, T5's relative bias.
 
-Learned and hard-coded positions are Algorithm 2 of Phuong & Hutter (2022); rotation is Su et al. 2021, ALiBi Press
-et al. 2021, the relative bias Raffel et al. 2019.
+Learned and hard-coded positions are Algorithm 2 of Phuong & Hutter (2022); rotation is Su et al. 2021, ALiBi
+Press et al. 2021, the relative bias Raffel et al. 2019.
 
-B batch   L query position   M memory position   D width   H query head   K head width   E half of what is rotated
+B batch   L query position   M memory position   D width   H query head   K head width   E rotated pair
 """
 
 import math
@@ -87,7 +87,7 @@ def rotate(x_BHLK: Tensor, rotation: Rotation) -> Tensor:
 
 
 def slopes(heads: int) -> list[float]:
-    """ALiBi's slope for each head: a geometric sequence; other counts than powers of 2 take every other of the next."""
+    """ALiBi's slope a head: a geometric sequence; counts between powers of 2 take every other of the next."""
     power = 2 ** math.floor(math.log2(heads))
     first = [2 ** (-8 * (i + 1) / power) for i in range(power)]
     return first + [2 ** (-4 * (2 * i + 1) / power) for i in range(heads - power)]

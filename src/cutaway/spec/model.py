@@ -1,9 +1,10 @@
 """What a model is, as data: a tree of small frozen records, without torch.
 
-The spec holds mathematics only. Device, precision, kernel and compilation belong to `spec.run`: the same spec is
-the same function on any machine. Each alternative is its own record, so a parameter exists only where it means
-something. The empty classes (`Norm`, `Mixer`, ...) are the slots: a slot takes any record derived from it, also one
-defined outside this package (see `cutaway.nn.register`). `docs/families.md` says which published family needs what.
+The spec holds mathematics only. Device, precision, kernel and compilation belong to `spec.run`: the same spec
+is the same function on any machine. Each alternative is its own record, so a parameter exists only where it
+means something. The empty classes (`Norm`, `Mixer`, ...) are the slots: a slot takes any record derived from
+it, also one defined outside this package (see `cutaway.nn.register`). `docs/families.md` says which published
+family needs what.
 """
 
 from dataclasses import dataclass, field
@@ -80,7 +81,7 @@ class GatedMLP(FeedForward):
 
 @dataclass(frozen=True)
 class Rotary:
-    """Su et al. 2021: the first `fraction` of each head is rotated; `pairs` says which numbers form a pair."""
+    """Su et al. 2021: the first `fraction` of each head is rotated; `pairs` says which numbers pair up."""
 
     theta: float = 10_000.0
     fraction: float = 1.0
@@ -135,7 +136,7 @@ class ALiBi(Bias):
 
 @dataclass(frozen=True)
 class RelativeBias(Bias):
-    """T5 (Raffel et al. 2019): a learned number for each head and bucket of distances, shared by all layers."""
+    """T5 (Raffel et al. 2019): a learned number a head and bucket of distances, shared by all layers."""
 
     buckets: int = 32
     distance: int = 128
@@ -143,8 +144,8 @@ class RelativeBias(Bias):
 
 @dataclass(frozen=True)
 class Stack:
-    """`layers` blocks in depth; `blocks` is cycled (local, local, global). `distinct`: how many blocks own weights,
-    the rest reuse them in turn (1 in ALBERT); None means every depth its own.
+    """`layers` blocks in depth; `blocks` is cycled (local, local, global). `distinct`: how many blocks own
+    weights, the rest reuse them in turn (1 in ALBERT); None means every depth its own.
     """
 
     layers: int
@@ -173,7 +174,7 @@ class Sinusoidal(Position):
 
 @dataclass(frozen=True)
 class Tokens(Input):
-    """Token embedding, times `scale`, plus position and segment; `factor` is ALBERT's narrow embedding width."""
+    """Token embedding, times `scale`, plus position and segment; `factor` is ALBERT's narrow width."""
 
     vocab: int
     position: Position | None = None
@@ -186,7 +187,7 @@ class Tokens(Input):
 
 @dataclass(frozen=True)
 class Patches(Input):
-    """Dosovitskiy et al. 2020: square patches of a square image, one class token in front, learned positions."""
+    """Dosovitskiy et al. 2020: square patches of a square image, a class token first, learned positions."""
 
     image: int
     size: int
@@ -224,9 +225,9 @@ class Classify(Head):
 
 @dataclass(frozen=True)
 class Init:
-    """Initial values: normal, with deviation `std`, or 1/sqrt(fan-in) where `std` is None; embeddings `embedding`.
+    """Initial values: normal with deviation `std` (None: 1/sqrt(fan-in)), or `embedding` for embeddings.
 
-    `residual`: what is added to the residual stream starts the same way, scaled by 1/sqrt(2 * layers), or at zero.
+    `residual`: what adds to the residual stream starts the same, scaled by 1/sqrt(2 * layers), or at zero.
     """
 
     std: float | None = 0.02

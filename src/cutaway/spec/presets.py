@@ -107,7 +107,7 @@ def vaswani(
     vocab: int = 37000,
     dropout: float = 0.1,
 ) -> Paired:
-    """The 2017 transformer (Vaswani et al.): post-norm, ReLU, sinusoids, one embedding for both sides and the head.
+    """The 2017 transformer (Vaswani et al.): post-norm, ReLU, sinusoids, one embedding for all.
 
     Algorithm 8 of Phuong & Hutter but for the embedding's scale sqrt(width), which they leave out.
     """
@@ -151,8 +151,8 @@ def quick(
     vocab: int = 256,
     dropout: float = 0.0,
 ) -> Single:
-    """The shape that learned fastest per second in our measurements (LOG.md): `small` with squared ReLU (So et al.
-    2021), an output matrix of its own, and sub-layers that start at zero.
+    """The shape that learned fastest per second in our measurements (LOG.md): `small` with squared ReLU (So
+    et al. 2021), an output matrix of its own, and sub-layers that start at zero.
     """
     norm = RMSNorm()
     attend = Attention(heads, rotary=Rotary(), qk_norm=norm)

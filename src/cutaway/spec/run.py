@@ -23,9 +23,9 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Text(Data):
-    """Text for next-token prediction. `source`: files, folders, .gz files, or `stdlib:` (the running Python's source).
+    """Text for next-token prediction. `source`: files, folders, .gz, or `stdlib:` (this Python's source).
 
-    `split`: `file` puts whole documents aside by a hash of their names, `tail` the last share of the characters.
+    `split`: `file` puts whole documents aside by a hash of their names, `tail` the last characters.
     """
 
     source: tuple[str, ...]
@@ -37,7 +37,7 @@ class Text(Data):
 
 @dataclass(frozen=True)
 class Reversal(Data):
-    """Made-up strings to be reversed or sorted, `shortest` to `longest` letters of an alphabet of `letters`."""
+    """Made-up strings to be reversed or sorted, `shortest` to `longest` long, over `letters` letters."""
 
     letters: int = 26
     shortest: int = 1
@@ -56,7 +56,7 @@ class AdamW(Optimizer):
 
 @dataclass(frozen=True)
 class Muon(Optimizer):
-    """Jordan et al. 2024 for the matrices inside the blocks; `others` for embeddings, heads, gains and biases."""
+    """Jordan et al. 2024 for the matrices inside the blocks; `others` for all the rest."""
 
     rate: float = 0.02
     momentum: float = 0.95
@@ -74,7 +74,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class StableDecay(Schedule):
-    """Linear warm-up over `warmup` steps, flat, then linear to `floor` over the last share `decay` of the steps."""
+    """Linear warm-up over `warmup` steps, flat, then linear to `floor` over the last share `decay`."""
 
     warmup: int = 0
     decay: float = 0.5
@@ -85,8 +85,9 @@ class StableDecay(Schedule):
 class Run:
     """One training run. `length` tokens an example, `batch` examples a step in `accumulate` parts.
 
-    `precision` and `compile` auto choose what this machine does faster. Every `evaluate`, `save` and `sample` steps
-    the validation loss is taken, a checkpoint written, a text sampled; 0 only at the end. `threads` 0 takes every core.
+    `precision` and `compile` auto choose what this machine does faster. Every `evaluate`, `save` and `sample`
+    steps the validation loss is taken, a checkpoint written, a text sampled; 0 only at the end. `threads` 0
+    takes every core.
     """
 
     steps: int = 1000
