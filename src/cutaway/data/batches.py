@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cutaway.data.mixing import mix, seed_key
 from cutaway.errors import ConfigError, LimitError
 
 ROUNDS = 6
-MASK_64 = 2**64 - 1
 ORDER, PHASE = 1, 2  # what a random number is for, so that no two uses share one
 
 
@@ -58,10 +58,10 @@ class Batches:
         """Where in the tokens each window of a step begins, int64 (B,)."""
         numbers_B = step * self.batch + np.arange(self.batch, dtype=np.int64)[rows]
         epochs_B, places_B = np.divmod(numbers_B, self.windows)
-        keys_B = _random(_random(np.uint64(self.seed & MASK_64)) + epochs_B.astype(np.uint64))
+        keys_B = mix(seed_key(self.seed) + epochs_B.astype(np.uint64))
         room = min(self.length, len(self.tokens) - self.windows * self.length)
-        phases_B = (_random(keys_B + np.uint64(PHASE)) % np.uint64(room)).astype(np.int64)
-        return phases_B + permute(places_B, self.windows, _random(keys_B + np.uint64(ORDER))) * self.length
+        phases_B = (mix(keys_B + np.uint64(PHASE)) % np.uint64(room)).astype(np.int64)
+        return phases_B + permute(places_B, self.windows, mix(keys_B + np.uint64(ORDER))) * self.length
 
     def example_ids(self, step: int) -> list[int]:
         """A name for each example of a step, for error messages: the position of its first token."""
@@ -129,13 +129,5 @@ def permute(places_E: np.ndarray, size: int, keys_E: np.ndarray) -> np.ndarray:
 
 
 def _draw(keys_E: np.ndarray, number: int, digit_E: np.ndarray, most: int) -> np.ndarray:
-    mixed_E = _random(keys_E + np.uint64(number << 32)) ^ digit_E.astype(np.uint64)
-    return (_random(mixed_E) % np.uint64(most)).astype(np.int64)
-
-
-def _random(values: np.ndarray | np.uint64) -> np.ndarray:
-    """A well-mixed 64-bit number for each 64-bit number (the finaliser of SplitMix64, Steele et al. 2014)."""
-    mixed = np.atleast_1d(np.asarray(values, np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    mixed_E = mix(keys_E + np.uint64(number << 32)) ^ digit_E.astype(np.uint64)
+    return (mix(mixed_E) % np.uint64(most)).astype(np.int64)

@@ -20,6 +20,7 @@ import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
+from cutaway.data.spelling import BYTE_CHARACTERS, speller
 from cutaway.data.text import Document
 from cutaway.errors import ConfigError, FileFormatError, InputMissingError, LimitError, nearest
 
@@ -30,19 +31,6 @@ BATCH_CHARACTERS = 2**22  # bounds the memory of the library's results, about 10
 MOST_FILE_BYTES = 2**28
 KINDS = ("bytes", "characters", "subwords")
 Kind = Literal["bytes", "characters", "subwords"]
-
-
-def _byte_alphabet() -> list[str]:
-    """The character that stands for each byte in byte-level vocabularies: itself where printable, else
-    from 256 on.
-    """
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = iter(range(256, 512))
-    return [chr(value if value in printable else next(rest)) for value in range(256)]
-
-
-BYTE_CHARACTERS = _byte_alphabet()
-BYTE_OF_CHARACTER = {character: value for value, character in enumerate(BYTE_CHARACTERS)}
 
 
 class Tokenizer:
@@ -133,7 +121,7 @@ class Tokenizer:
 
     @cached_property
     def _bytes(self) -> dict[int, bytes]:
-        spell = _speller(self.record)
+        spell = speller(self.record)
         return {number: b"" if number in self.special else spell(name) for number, name in self.names.items()}
 
     @cached_property
@@ -287,28 +275,6 @@ def _kind(record: dict) -> Kind:
     if unmerged and all(model["vocab"].get(name) == value for value, name in enumerate(BYTE_CHARACTERS)):
         return "bytes"
     return "subwords"
-
-
-def _speller(record: dict):
-    """The function from a token's name to its bytes, by the decoder: byte-level, byte fallback, or plain."""
-    decoder = json.dumps(record["decoder"])
-    if '"ByteLevel"' in decoder:
-        return _spell_byte_level
-    if '"ByteFallback"' in decoder:
-        return _spell_byte_fallback
-    return str.encode
-
-
-def _spell_byte_level(name: str) -> bytes:
-    if all(character in BYTE_OF_CHARACTER for character in name):
-        return bytes(BYTE_OF_CHARACTER[character] for character in name)
-    return name.encode()
-
-
-def _spell_byte_fallback(name: str) -> bytes:
-    if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
-        return bytes.fromhex(name[3:5])
-    return name.replace("\u2581", " ").encode()
 
 
 def _check_record(path: Path, record: object) -> None:
