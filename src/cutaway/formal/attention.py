@@ -37,8 +37,8 @@ def basic_single_query_attention(e: Array, context: list[Array], W_qkv: Attentio
 def Attention(X: Array, Z: Array, W_qkv: AttentionWeights, Mask: NDArray) -> Array:
     """Algorithm 4: V~ <- Attention(X, Z | W_qkv, Mask).
 
-    X (d_x, l_x), Z (d_z, l_z), Mask (l_z, l_x) -> V~ (d_out, l_x). Where Mask[:, t_x] is all 0, so is V~[:, t_x],
-    exactly. Raises IndexError for a Mask of another shape.
+    X (d_x, l_x), Z (d_z, l_z), Mask (l_z, l_x) -> V~ (d_out, l_x). Where Mask[:, t_x] is all 0, V~[:, t_x] is
+    exactly 0. Raises IndexError for a Mask of another shape.
     """
     d_attn = len(W_qkv.b_q)
     Q = W_qkv.W_q @ X + W_qkv.b_q[:, None]  # (d_attn, l_x)

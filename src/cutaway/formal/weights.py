@@ -1,7 +1,7 @@
 """The parameters theta as records: what the paper lists under "Parameters" of algorithms 4, 5, 8, 9 and 10.
 
 Every W is R^{out x in}, the layout of torch's nn.Linear.weight. Every field stands alone, as in the paper:
-W_u is not tied to W_e, nor one head's keys to another's. Give both the same values; training moves them apart.
+W_u is not tied to W_e, nor one head's keys to another's (give both the same values; training parts them).
 """
 
 from collections.abc import Callable
