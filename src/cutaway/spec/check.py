@@ -1,0 +1,155 @@
+"""Which values make sense: the rules that types cannot say, with the path of the first one broken."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from math import isfinite
+from typing import Any
+
+from cutaway.errors import ConfigError
+from cutaway.spec import model as m
+from cutaway.spec import run as r
+
+Rule = tuple[str, Callable[[Any], bool]]
+
+COUNT: Rule = ("must be at least 1", lambda v: v >= 1)
+AMOUNT: Rule = ("must be at least 0", lambda v: v >= 0)
+POSITIVE: Rule = ("must be more than 0", lambda v: v > 0)
+CHANCE: Rule = ("must be at least 0 and less than 1", lambda v: 0 <= v < 1)
+SHARE: Rule = ("must lie between 0 and 1", lambda v: 0 <= v <= 1)
+INSIDE: Rule = ("must be more than 0 and less than 1", lambda v: 0 < v < 1)
+PORTION: Rule = ("must be more than 0 and at most 1", lambda v: 0 < v <= 1)
+SOME: Rule = ("must not be empty", lambda v: len(v) > 0)
+CHANCES: Rule = ("must each be at least 0 and less than 1", lambda v: all(0 <= b < 1 for b in v))
+PROJECTIONS: Rule = (
+    'must name some of q, k, v, o, each once, as in "qkv"',
+    lambda v: set(v) <= set("qkvo") and len(set(v)) == len(v),
+)
+
+RULES: dict[type, dict[str, Rule]] = {
+    m.LayerNorm: {"eps": AMOUNT},
+    m.RMSNorm: {"eps": AMOUNT},
+    m.MLP: {"hidden": COUNT},
+    m.GatedMLP: {"hidden": COUNT},
+    m.Rotary: {"theta": POSITIVE, "fraction": PORTION},
+    m.Attention: {
+        "heads": COUNT,
+        "kv_heads": COUNT,
+        "head_width": COUNT,
+        "window": COUNT,
+        "cap": POSITIVE,
+        "bias": PROJECTIONS,
+    },
+    m.Dropout: {"attention": CHANCE, "hidden": CHANCE, "residual": CHANCE},
+    m.RelativeBias: {"buckets": COUNT, "distance": COUNT},
+    m.Stack: {"layers": COUNT, "blocks": SOME, "distinct": COUNT},
+    m.Learned: {"length": COUNT, "offset": AMOUNT},
+    m.Sinusoidal: {"base": POSITIVE},
+    m.Tokens: {"vocab": COUNT, "segments": AMOUNT, "factor": COUNT, "dropout": CHANCE},
+    m.Patches: {"image": COUNT, "size": COUNT, "channels": COUNT, "dropout": CHANCE},
+    m.Transform: {"width": COUNT},
+    m.NextToken: {"cap": POSITIVE},
+    m.Classify: {"classes": COUNT},
+    m.Init: {"std": AMOUNT, "embedding": AMOUNT},
+    m.Single: {"width": COUNT},
+    m.Paired: {"width": COUNT},
+    r.Text: {"source": SOME, "vocab": COUNT, "validation": INSIDE},
+    r.Reversal: {
+        "letters": ("must be from 1 to 26", lambda v: 1 <= v <= 26),
+        "shortest": COUNT,
+        "longest": COUNT,
+    },
+    r.AdamW: {"rate": AMOUNT, "betas": CHANCES, "eps": POSITIVE, "decay": AMOUNT},
+    r.Muon: {"rate": AMOUNT, "momentum": CHANCE, "decay": AMOUNT},
+    r.Cosine: {"warmup": AMOUNT, "floor": SHARE},
+    r.StableDecay: {"warmup": AMOUNT, "decay": SHARE, "floor": SHARE},
+    r.Run: {
+        "steps": COUNT,
+        "batch": COUNT,
+        "length": COUNT,
+        "accumulate": COUNT,
+        "clip": POSITIVE,
+        "threads": AMOUNT,
+        "evaluate": AMOUNT,
+        "save": AMOUNT,
+        "sample": AMOUNT,
+    },
+    r.Recipe: {"name": ("must be a plain name: letters, digits, - _ .", lambda v: _is_plain(v))},
+}
+
+
+def check_model(model: m.Model, source: str = "model") -> None:
+    """Raises ConfigError where a value of the model is out of range or two of them do not fit together."""
+    _check(model, source, "")
+
+
+def check_recipe(recipe: r.Recipe, source: str = "recipe") -> None:
+    """Raises ConfigError where a value of the recipe is out of range or two of them do not fit together."""
+    _check(recipe, source, "")
+
+
+def _check(record: Any, source: str, path: str) -> None:
+    for where, part in _walk(record, path):
+        for field in fields(part):
+            value = getattr(part, field.name)
+            here = f"{where}.{field.name}" if where else field.name
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float) and not isfinite(number):
+                    raise ConfigError(f"{source}: {here}: {number} is not a finite number")
+            rule = RULES.get(type(part), {}).get(field.name)
+            if rule and value is not None and not rule[1](value):
+                raise ConfigError(f"{source}: {here}: {value!r} {rule[0]}")
+        for field_name, problem in _misfits(part):
+            here = f"{where}.{field_name}" if where else field_name
+            raise ConfigError(f"{source}: {here}: {problem}")
+
+
+def _walk(record: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The record and those inside it, each with its path."""
+    yield path, record
+    for field in fields(record):
+        value = getattr(record, field.name)
+        here = f"{path}.{field.name}" if path else field.name
+        if is_dataclass(value):
+            yield from _walk(value, here)
+        elif isinstance(value, tuple):
+            for index, item in enumerate(value):
+                if is_dataclass(item):
+                    yield from _walk(item, f"{here}[{index}]")
+
+
+def _misfits(part: Any) -> Iterator[tuple[str, str]]:
+    """Fields of a record that are each fine but not together, with what is wrong."""
+    match part:
+        case m.Single():
+            yield from _attention_misfits(part.stack, part.width, "stack")
+        case m.Paired():
+            yield from _attention_misfits(part.encoder, part.width, "encoder")
+            yield from _attention_misfits(part.decoder, part.width, "decoder")
+        case m.Stack(layers=layers, distinct=distinct) if distinct is not None and distinct > layers:
+            yield "distinct", f"{distinct} must be at most layers, {layers}"
+        case m.Patches(image=image, size=size) if image % size:
+            yield "size", f"{size} does not divide image, {image}"
+        case r.Reversal(shortest=shortest, longest=longest) if shortest > longest:
+            yield "shortest", f"{shortest} must be at most longest, {longest}"
+        case r.Run(batch=batch, accumulate=parts) if batch % parts:
+            yield "accumulate", f"{parts} does not divide batch, {batch}"
+
+
+def _attention_misfits(stack: m.Stack, width: int, path: str) -> Iterator[tuple[str, str]]:
+    for index, block in enumerate(stack.blocks):
+        for name, part in (("mixer", block.mixer), ("cross", block.cross)):
+            if not isinstance(part, m.Attention):
+                continue
+            here = f"{path}.blocks[{index}].{name}"
+            if part.head_width is None and width % part.heads:
+                yield f"{here}.heads", f"{part.heads} does not divide width, {width}; or give head_width"
+            if part.kv_heads is not None and part.heads % part.kv_heads:
+                yield f"{here}.kv_heads", f"{part.kv_heads} does not divide heads, {part.heads}"
+            if part.rotary is not None:
+                rotated = int((part.head_width or width // part.heads) * part.rotary.fraction)
+                if rotated < 2 or rotated % 2:
+                    yield f"{here}.rotary.fraction", f"rotates {rotated} numbers of a head; must be even"
+
+
+def _is_plain(name: str) -> bool:
+    return name.isprintable() and name.strip(".") != "" and all(c.isalnum() or c in "-_." for c in name)
