@@ -28,7 +28,8 @@ from cutaway.spec.structure import (
 )
 from cutaway.spec.write import FORMAT
 
-MOST_BYTES = 2**20  # of a configuration file: ours have a few thousand
+MOST_BYTES = 2**18  # of a configuration file: ours have a few thousand
+MOST_DOTS = 2_000  # between two equal signs of a line: tomllib takes quadratic time on a key of many parts
 
 
 def read_model(data: object, source: str = "model") -> Model:
@@ -65,6 +66,8 @@ def read_table(path: Path) -> dict[str, Any]:
     if len(data) > MOST_BYTES:
         raise FileFormatError(path, f"more than {MOST_BYTES:,} bytes, which no recipe has; name another file")
     load = json.loads if Path(path).suffix == ".json" else tomllib.loads
+    if any(part.count(b".") > MOST_DOTS for line in data.split(b"\n") for part in line.split(b"=")):
+        raise FileFormatError(path, f"a line with more than {MOST_DOTS:,} dots; put lists on several lines")
     try:
         table = load(data.decode("utf-8"))
     except UnicodeDecodeError as problem:
