@@ -26,7 +26,12 @@ def bound(source: str) -> set[str]:
             names.add(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names |= {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+            names |= {
+                n.id
+                for target in targets
+                for n in ast.walk(target)
+                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            }
     return {name for name in names if not name.startswith("_")}
 
 
@@ -47,6 +52,7 @@ def test_all_says_what_the_package_offers(path):
         ("from collections.abc import Callable", set()),
         ("from .x import y as z", {"z"}),
         ("import math\nTAU = 2 * math.pi\nkinds: dict[str, int] = {}", {"TAU", "kinds"}),
+        ("import sys\nsys.modules[__name__].__class__ = dict", set()),
         ("a, (b, _c) = 1, (2, 3)\nclass D: e = 1\ndef f(): g = 2", {"a", "b", "D", "f"}),
     ],
 )
