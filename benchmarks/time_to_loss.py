@@ -1,0 +1,77 @@
+"""Training seconds to a validation loss on tinyshakespeare: nanoGPT's CPU recipe beside `shakespeare-small`.
+
+Both sides count training steps only, ours with its compilation: no import, no evaluation. Both losses are of
+the whole validation text (nanoGPT's last tenth) in windows of 64 that do not overlap, every character but the
+first scored once. Seeds take turns: peer, ours, peer, ours.
+"""
+
+from statistics import mean, median
+
+from benchmarks.figure import Figure, spread
+from benchmarks.process import Plan
+from benchmarks.session import Session
+
+WINDOW = 64
+LIMIT = 1.88  # nats a character, what nanoGPT publishes for this recipe
+
+
+def run(session: Session) -> list[Figure]:
+    if not session.text.exists():
+        session.note(f"left out: {session.text} is not there; name the text with --text")
+        return []
+    peers = session.has_nanogpt()
+    steps = 20 if session.tiny else 2000
+    results: dict[str, list[dict]] = {"ours": [], "peer": []}
+    for seed in session.seeds:
+        given = dict(text=str(session.text), seed=seed, window=WINDOW)
+        if peers:
+            plan = session.peer(f"nanoGPT seed {seed}", "nanogpt_recipe", "shakespeare", **given, steps=steps)
+            results["peer"] += once(session, plan)
+        results["ours"] += once(
+            session, session.ours(f"shakespeare-small seed {seed}", "shakespeare", **given)
+        )
+    if len(results["ours"]) == len(results["peer"]) == len(session.seeds):
+        return compare(results["ours"], results["peer"], session)
+    return []
+
+
+def once(session: Session, plan: Plan) -> list[dict]:
+    """The one result of a child that trains once, or nothing where it could not."""
+    with session.running([plan], warm_up=0) as children:
+        if not children:
+            return []
+        child = children[plan.name]
+        answer = child.call(1)
+    whole, result = answer["seconds"][0], answer["values"][0]
+    session.note(
+        f"{plan.name}: loss {result['validation_loss']:.4f}, {result['tokens']:,} tokens,"
+        f" {result['training_seconds']:.1f} s of training ({whole:.1f} s with data and evaluation)"
+    )
+    return [result | {"on": child.surroundings}]
+
+
+def compare(ours: list[dict], peer: list[dict], session: Session) -> list[Figure]:
+    seconds = [[result["training_seconds"] for result in side] for side in (ours, peer)]
+    losses = [[result["validation_loss"] for result in side] for side in (ours, peer)]
+    worst = max(losses[0])
+    session.note(f"our largest loss {worst:.4f}: {'within' if worst <= LIMIT else 'ABOVE'} {LIMIT}")
+    facts = {"seeds": list(session.seeds), "ours_on": ours[0]["on"], "peer_on": peer[0]["on"]}
+    shared = dict(better="less", repeats=len(ours), peer_name="nanoGPT CPU recipe", facts=facts)
+    return [
+        Figure(
+            name="time_to_loss.training_seconds",
+            ours=median(seconds[0]),
+            peer=median(seconds[1]),
+            unit="s",
+            spread=max(spread(side) for side in seconds),
+            **shared,
+        ),
+        Figure(
+            name="time_to_loss.validation_loss",
+            ours=mean(losses[0]),
+            peer=mean(losses[1]),
+            unit="nats/character",
+            spread=max(spread(side) for side in losses),
+            **shared,
+        ),
+    ]
