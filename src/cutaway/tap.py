@@ -4,18 +4,18 @@ Every forward takes `tap`, calls `tap("name", value)` at points worth naming, an
 its children. The default, `off`, returns its argument: eager it costs about 0.1 us, compiled it leaves no
 trace. A stack gives each block a recorder whose names are relative to the block (`inside`) and collects what
 it saw (`gather`): a full path would differ from block to block and make per-block compilation recompile for
-each layer.
+each layer. `in_force` lets edits stand for a while: a model called without a tap asks for them (`standing`).
 """
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from cutaway.errors import TapError
-
-Recall = Callable[[str], Tensor]
 
 
 class Tap:
@@ -36,6 +36,10 @@ class Tap:
     def gather(self, block: str, tap: "Tap") -> None:
         """Take over what the tap handed out by `inside` has seen."""
 
+    def starting(self, first: int) -> "Tap":
+        """The same tap for a step of decoding whose first position is `first`."""
+        return self
+
     def wants(self, *names: str) -> bool:
         """Whether somebody reads or edits one of these."""
         return False
@@ -48,12 +52,24 @@ class Tap:
 off = Tap()
 
 
+class Scene(NamedTuple):
+    """Where an edit is applied: the tap's name, what was seen before in the same block, which positions.
+
+    `first` is the position of the value's first row; `whole` is false in a step of decoding.
+    """
+
+    name: str
+    recall: Callable[[str], Tensor]
+    first: int
+    whole: bool
+
+
 class Edit:
     """Replaces a value at a tap. Holds tensors, so that a sweep over edits changes tensors, not code."""
 
     needs: tuple[str, ...] = ()
 
-    def __call__(self, value: Tensor, recall: Recall) -> Tensor:
+    def __call__(self, value: Tensor, scene: Scene) -> Tensor:
         raise NotImplementedError
 
 
@@ -63,8 +79,8 @@ class Scale(Edit):
 
     factor: Tensor
 
-    def __call__(self, value: Tensor, recall: Recall) -> Tensor:
-        return value * self.factor.to(value.dtype)
+    def __call__(self, value: Tensor, scene: Scene) -> Tensor:
+        return value * fitting(self.factor, value, scene)
 
 
 @dataclass(eq=False)
@@ -73,19 +89,18 @@ class Add(Edit):
 
     term: Tensor
 
-    def __call__(self, value: Tensor, recall: Recall) -> Tensor:
-        return value + self.term.to(value.dtype)
+    def __call__(self, value: Tensor, scene: Scene) -> Tensor:
+        return value + fitting(self.term, value, scene)
 
 
 @dataclass(eq=False)
 class Replace(Edit):
-    """`other` where `where` is true, the value elsewhere; both broadcast against the value."""
+    """`other` in place of the value; it broadcasts against it."""
 
     other: Tensor
-    where: Tensor = field(default_factory=lambda: torch.tensor(True))
 
-    def __call__(self, value: Tensor, recall: Recall) -> Tensor:
-        return torch.where(self.where, self.other.to(value.dtype), value)
+    def __call__(self, value: Tensor, scene: Scene) -> Tensor:
+        return fitting(self.other, value, scene).expand_as(value)
 
 
 @dataclass(eq=False)
@@ -98,8 +113,8 @@ class Copy(Edit):
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         return (self.source,)
 
-    def __call__(self, value: Tensor, recall: Recall) -> Tensor:
-        return recall(self.source)
+    def __call__(self, value: Tensor, scene: Scene) -> Tensor:
+        return scene.recall(self.source)
 
 
 @dataclass(eq=False)
@@ -112,10 +127,21 @@ class Chain(Edit):
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(name for edit in self.edits for name in edit.needs)
 
-    def __call__(self, value: Tensor, recall: Recall) -> Tensor:
+    def __call__(self, value: Tensor, scene: Scene) -> Tensor:
         for edit in self.edits:
-            value = edit(value, recall)
+            value = edit(value, scene)
         return value
+
+
+def fitting(other: Tensor, value: Tensor, scene: Scene) -> Tensor:
+    """`other` in the value's dtype and on its device.
+
+    Raises TapError where it does not broadcast to the value's shape.
+    """
+    own, shape = other.shape, value.shape
+    if len(own) > len(shape) or any(a not in (1, b) for a, b in zip(own[::-1], shape[::-1], strict=False)):
+        raise TapError(f"edit at {scene.name}: {tuple(own)} does not fit {tuple(shape)}")
+    return other.to(value)
 
 
 class Recorder(Tap):
@@ -131,6 +157,7 @@ class Recorder(Tap):
             for name, edit in self.changes.items()
             for need in edit.needs
         )
+        self.first, self.whole = 0, True
         self.seen: dict[str, Tensor] = {}
         self.held: dict[str, Tensor] = {}
         self.fired: dict[str, bool] = {}
@@ -142,9 +169,10 @@ class Recorder(Tap):
                 raise TapError(f"tap {full} fired twice in one forward pass (activation checkpointing?)")
             self.fired[full] = True
             folder = full.rpartition(".")[0]
-            edited = self.changes[full](
-                value, lambda other: self.held[f"{folder}.{other}" if folder else other]
+            scene = Scene(
+                full, lambda near: self.held[f"{folder}.{near}" if folder else near], self.first, self.whole
             )
+            edited = self.changes[full](value, scene)
             if edited.shape != value.shape:
                 raise TapError(f"edit at {full}: {tuple(edited.shape)} does not fit {tuple(value.shape)}")
             value = edited
@@ -162,6 +190,7 @@ class Recorder(Tap):
             return off
         same = Recorder.__new__(Recorder)
         same.keep, same.changes, same.needs, same.path = self.keep, self.changes, self.needs, prefix
+        same.first, same.whole = self.first, self.whole
         same.seen, same.held, same.fired = self.seen, self.held, self.fired
         return same
 
@@ -171,13 +200,19 @@ class Recorder(Tap):
             return off
         cut = len(prefix)
         keep = [name[cut:] for name in self.keep if name.startswith(prefix)]
-        return Recorder(keep, {n[cut:]: e for n, e in self.changes.items() if n.startswith(prefix)})
+        own = Recorder(keep, {n[cut:]: e for n, e in self.changes.items() if n.startswith(prefix)})
+        own.first, own.whole = self.first, self.whole
+        return own
 
     def gather(self, block: str, tap: Tap) -> None:
         if isinstance(tap, Recorder):
             prefix = f"{self.path}{block}."
             self.seen.update({prefix + name: value for name, value in tap.seen.items()})
             self.fired.update({prefix + name: True for name in tap.fired})
+
+    def starting(self, first: int) -> "Tap":
+        self.first, self.whole = first, False
+        return self
 
     def wants(self, *names: str) -> bool:
         return any(self.path + n in self.keep or self.path + n in self.changes for n in names)
@@ -189,3 +224,47 @@ class Recorder(Tap):
         return any(name.startswith(prefix) for name in self.keep) or any(
             n.startswith(prefix) for n in self.changes
         )
+
+
+# Plain attributes of a thread-local object and not a context variable: torch.compile guards on the former (a
+# graph compiled without edits is not run with them), and cannot read the latter.
+_here = threading.local()
+
+
+def standing(model: object, tap: Tap = off) -> Tap:
+    """`tap`, or where it is `off` a fresh recorder of the edits in force for this model in this thread."""
+    table = getattr(_here, "table", None)
+    if tap is not off or table is None:
+        return tap
+    changes = table.get(id(model))
+    return off if changes is None else Recorder((), changes)
+
+
+def edits_of(model: object) -> dict[str, Edit]:
+    """The edits in force for this model in this thread."""
+    return dict((getattr(_here, "table", None) or {}).get(id(model), {}))
+
+
+@contextmanager
+def in_force(model: object, changes: Mapping[str, Edit]) -> Iterator[None]:
+    """Inside, calls of `model` in this thread run with `changes`; those of an outer `in_force` come first."""
+    entry = (model, dict(changes))
+    _here.entries = [*getattr(_here, "entries", []), entry]
+    try:
+        _settle()
+        yield
+    finally:
+        _here.entries = [other for other in _here.entries if other is not entry]
+        _settle()
+
+
+def _settle() -> None:
+    table: dict[int, dict[str, Edit]] = {}
+    for model, changes in _here.entries:
+        joined = table.setdefault(id(model), {})
+        for name, edit in changes.items():
+            joined[name] = Chain((joined[name], edit)) if name in joined else edit
+    if table:
+        _here.table = table
+    elif hasattr(_here, "table"):
+        del _here.table

@@ -3,16 +3,16 @@
 B batch   L target position   M source position   D width   V vocabulary
 """
 
-import torch
 from torch import Tensor, nn
 
 from cutaway import spec
 from cutaway.errors import ConfigError
 from cutaway.nn import heads
 from cutaway.nn.cache import State
+from cutaway.nn.mask import places
 from cutaway.nn.part import computes, part
 from cutaway.nn.stack import Stack
-from cutaway.tap import Tap, off
+from cutaway.tap import Tap, off, standing
 
 
 @computes(spec.Paired)
@@ -46,12 +46,10 @@ class Paired(nn.Module):
 
     def encode(self, source_BM: Tensor, *, padding_BM: Tensor | None = None, tap: Tap = off) -> Tensor:
         """Source ids -> (B, M, D). `padding_BM` is True where a token is real."""
-        positions_BM = torch.arange(source_BM.size(1), device=source_BM.device)[None]
-        inner = tap.at("encoder")
-        x_BMD = self.source(
-            source_BM, positions_BL=positions_BM, last=source_BM.size(1) - 1, tap=inner.at("input")
-        )
-        return self.encoder.run(x_BMD, padding_BM=padding_BM, positions_BL=positions_BM, tap=inner)
+        tap = standing(self, tap).at("encoder")
+        positions = places(source_BM.size(1), padding_BM, source_BM.device)
+        x_BMD = self.source(source_BM, positions=positions, last=source_BM.size(1) - 1, tap=tap.at("input"))
+        return self.encoder.run(x_BMD, padding=padding_BM, positions=positions, tap=tap)
 
     def features(
         self,
@@ -63,6 +61,7 @@ class Paired(nn.Module):
         tap: Tap = off,
     ) -> Tensor:
         """The decoder's last vectors (B, L, D)."""
+        tap = standing(self, tap)
         memory_BMD = self.encode(source_BM, padding_BM=source_padding_BM, tap=tap)
         return self.decode(
             target_BL, memory_BMD, padding_BL=target_padding_BL, memory_padding_BM=source_padding_BM, tap=tap
@@ -79,20 +78,21 @@ class Paired(nn.Module):
         tap: Tap = off,
     ) -> Tensor:
         """Target ids and the encoder's vectors -> (B, L, D)."""
-        inner, L, device = tap.at("decoder"), target_BL.size(1), target_BL.device
+        tap, L, device = standing(self, tap).at("decoder"), target_BL.size(1), target_BL.device
         if state is None:
-            positions_BL, last = torch.arange(L, device=device)[None], L - 1
+            positions, last = places(L, padding_BL, device), L - 1
         else:
-            positions_BL, last = state.positions(L, device), state.length + L - 1
-        x_BLD = self.written(target_BL, positions_BL=positions_BL, last=last, tap=inner.at("input"))
+            tap = tap.starting(state.length)
+            positions, last = state.positions(L, device), state.length + L - 1
+        x_BLD = self.written(target_BL, positions=positions, last=last, tap=tap.at("input"))
         return self.decoder.run(
             x_BLD,
             memory_BMD,
-            padding_BM=padding_BL,
+            padding=padding_BL,
             memory_padding_BM=memory_padding_BM,
-            positions_BL=positions_BL,
+            positions=positions,
             state=state,
-            tap=inner,
+            tap=tap,
         )
 
     def forward(
@@ -105,6 +105,7 @@ class Paired(nn.Module):
         tap: Tap = off,
     ) -> Tensor:
         """Logits (B, L, V). Taps under encoder., decoder., and logits."""
+        tap = standing(self, tap)
         x_BLD = self.features(
             source_BM,
             target_BL,
@@ -124,6 +125,7 @@ class Paired(nn.Module):
     def step(self, tokens_BL: Tensor, state: State, tap: Tap = off) -> Tensor:
         """Feed L new target tokens; the logits (B, L, V) after each. `state` moves on by L."""
         assert state.memory_BMD is not None
+        tap = standing(self, tap).starting(state.length)
         x_BLD = self.decode(
             tokens_BL, state.memory_BMD, memory_padding_BM=state.memory_padding_BM, state=state, tap=tap
         )

@@ -3,16 +3,16 @@
 B batch   L position   M memory position   D width   V vocabulary   C class
 """
 
-import torch
 from torch import Tensor
 
 from cutaway import spec
 from cutaway.errors import ConfigError
 from cutaway.nn import heads
 from cutaway.nn.cache import State
+from cutaway.nn.mask import places
 from cutaway.nn.part import computes, part
 from cutaway.nn.stack import Stack
-from cutaway.tap import Tap, off
+from cutaway.tap import Tap, off, standing
 
 
 @computes(spec.Single)
@@ -38,36 +38,40 @@ class Single(Stack):
 
     def features(
         self,
-        tokens_BL: Tensor,
+        tokens: Tensor,
         *,
         padding_BL: Tensor | None = None,
         segments_BL: Tensor | None = None,
         state: State | None = None,
         tap: Tap = off,
     ) -> Tensor:
-        """The last vectors (B, L, D). `padding_BL` is True where a token is real; ViT takes images."""
-        positions_BL = None
-        memory_padding_BM = padding_BL
+        """Tokens (B, L), or images (B, C, side, side), -> the last vectors (B, L, D).
+
+        `padding_BL` is True where a token is real; positions count real tokens only.
+        """
+        tap = standing(self, tap)
+        positions, padding = None, padding_BL
         if isinstance(self.plan.input, spec.Tokens):
-            L, device = tokens_BL.size(1), tokens_BL.device
+            L, device = tokens.size(1), tokens.device
             if state is not None:
-                positions_BL, memory_padding_BM = state.positions(L, device), state.padding(L, device)
+                tap = tap.starting(state.length)
+                positions, padding = state.positions(L, device), state.padding(L, device)
                 last = state.length + L - 1
             else:
-                positions_BL, last = torch.arange(L, device=device)[None], L - 1
+                positions, last = places(L, padding_BL, device), L - 1
             x_BLD = self.input(
-                tokens_BL, positions_BL=positions_BL, last=last, segments_BL=segments_BL, tap=tap.at("input")
+                tokens, positions=positions, last=last, segments_BL=segments_BL, tap=tap.at("input")
             )
         else:
-            x_BLD = self.input(tokens_BL, tap=tap.at("input"))
-        x_BLD = self.run(x_BLD, padding_BM=memory_padding_BM, positions_BL=positions_BL, state=state, tap=tap)
+            x_BLD = self.input(tokens, tap=tap.at("input"))
+        x_BLD = self.run(x_BLD, padding=padding, positions=positions, state=state, tap=tap)
         if state is not None:
             state.length += x_BLD.size(1)
         return x_BLD
 
     def forward(
         self,
-        tokens_BL: Tensor,
+        tokens: Tensor,
         *,
         padding_BL: Tensor | None = None,
         segments_BL: Tensor | None = None,
@@ -75,7 +79,8 @@ class Single(Stack):
         tap: Tap = off,
     ) -> Tensor:
         """Logits (B, L, V), or (B, C) from a classifying head. Taps as in `cutaway.models.sites`."""
-        x_BLD = self.features(tokens_BL, padding_BL=padding_BL, segments_BL=segments_BL, state=state, tap=tap)
+        tap = standing(self, tap)
+        x_BLD = self.features(tokens, padding_BL=padding_BL, segments_BL=segments_BL, state=state, tap=tap)
         if isinstance(self.head, heads.NextToken):
             return tap("logits", self.head(x_BLD, self.input.token.weight, tap.at("head")))
         return tap("logits", self.head(x_BLD, padding_BL, tap.at("head")))

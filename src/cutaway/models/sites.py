@@ -8,6 +8,7 @@ from torch import Tensor
 from cutaway import spec
 from cutaway.errors import TapError
 from cutaway.models.build import build
+from cutaway.nn.position import Learned
 from cutaway.tap import Tap
 
 
@@ -36,6 +37,7 @@ class Listener(Tap):
 def sites(plan: spec.Model, batch: int = 1, length: int = 8) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tap in one pass over `batch` rows of `length` positions, as they fire."""
     model, listener = build(plan, device="meta").eval(), Listener()
+    length = min(length, *(m.length for m in model.modules() if isinstance(m, Learned)), length)
     with torch.no_grad():
         if isinstance(plan, spec.Paired):
             tokens = torch.zeros(batch, length, dtype=torch.long, device="meta")

@@ -53,15 +53,19 @@ class Attention(nn.Module):
         cache: Cache | None = None,
         tap: Tap = off,
     ) -> Tensor:
-        """(B, L, D) -> (B, L, D). Taps q k v, q_rotated k_rotated, scores pattern, mix, out."""
-        q_BHLK = tap("q", self.normed(self.query_norm, split_heads(self.query(x_BLD), self.heads)))
+        """(B, L, D) -> (B, L, D). Taps q k v, {q,k}_normed, {q,k}_rotated, scores pattern, mix, out."""
+        q_BHLK = tap("q", split_heads(self.query(x_BLD), self.heads))
+        if self.query_norm is not None:
+            q_BHLK = tap("q_normed", self.query_norm(q_BHLK))
         if rotation is not None:
             q_BHLK = tap("q_rotated", rotate(q_BHLK, rotation))
         if cache is not None and cache.complete:
             k_BGMK, v_BGMK = cache.known()
         else:
             source = x_BLD if memory_BMD is None else memory_BMD
-            k_BGMK = tap("k", self.normed(self.key_norm, split_heads(self.key(source), self.kv_heads)))
+            k_BGMK = tap("k", split_heads(self.key(source), self.kv_heads))
+            if self.key_norm is not None:
+                k_BGMK = tap("k_normed", self.key_norm(k_BGMK))
             v_BGMK = tap("v", split_heads(self.value(source), self.kv_heads))
             if rotation is not None:
                 k_BGMK = tap("k_rotated", rotate(k_BGMK, rotation))
@@ -80,11 +84,6 @@ class Attention(nn.Module):
             mix_BHLK = attend_fused(q_BHLK, k_BGMK, v_BGMK, mask, self.scale)
         mix_BHLK = tap("mix", mix_BHLK)
         return tap("out", self.out(mix_BHLK.transpose(1, 2).flatten(-2)))
-
-    @staticmethod
-    def normed(norm: nn.Module | None, x_BHLK: Tensor) -> Tensor:
-        """QK-norm (Henry et al. 2020), where there is one."""
-        return x_BHLK if norm is None else norm(x_BHLK)
 
 
 def split_heads(x_BLE: Tensor, heads: int) -> Tensor:

@@ -31,17 +31,17 @@ class Tokens(nn.Module):
         self,
         tokens_BL: Tensor,
         *,
-        positions_BL: Tensor,
+        positions: Tensor,
         last: int,
         segments_BL: Tensor | None = None,
         tap: Tap = off,
     ) -> Tensor:
-        """Token ids -> (B, L, D). Taps token, position, segment, out."""
+        """Token ids and positions (B or 1, L) -> (B, L, D). Taps token, position, segment, out."""
         x_BLE = tap("token", self.token(tokens_BL))
         if self.scale != 1.0:
             x_BLE = x_BLE * self.scale
         if self.position is not None:
-            x_BLE = x_BLE + tap("position", self.position(positions_BL, last).to(x_BLE.dtype))
+            x_BLE = x_BLE + tap("position", self.position(positions, last).to(x_BLE.dtype))
         if self.segment is not None:
             segments_BL = torch.zeros_like(tokens_BL) if segments_BL is None else segments_BL
             x_BLE = x_BLE + tap("segment", self.segment(segments_BL))

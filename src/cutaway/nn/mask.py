@@ -30,7 +30,7 @@ def settle(
     *,
     window: int | None = None,
     padding_BM: Tensor | None = None,
-    bias_HLM: Tensor | None = None,
+    bias: Tensor | None = None,
     device: torch.device | None = None,
 ) -> Mask:
     """The mask of `queries` positions that are the last of `memory` ones (so a cache may make M > L).
@@ -41,7 +41,7 @@ def settle(
     past, windowed = sees == "past", window is not None and window < memory
     if past and queries > memory:
         raise TapError(f"{queries} queries cannot be the last of {memory} memory positions")
-    if padding_BM is None and not windowed and bias_HLM is None:
+    if padding_BM is None and not windowed and bias is None:
         if not past or queries == 1:
             return Mask()
         if queries == memory:
@@ -60,7 +60,14 @@ def settle(
         real_BxxM = padding_BM[:, None, None, :]
         allowed = real_BxxM if allowed is None else real_BxxM & allowed
         dead = ~allowed.any(-1, keepdim=True)
-    return Mask(False, allowed, bias_HLM, dead)
+    return Mask(False, allowed, bias, dead)
+
+
+def places(length: int, padding_BL: Tensor | None, device: torch.device) -> Tensor:
+    """The position of each place, (B or 1, L): real tokens count from 0, padding repeats or is 0."""
+    if padding_BL is None:
+        return torch.arange(length, device=device)[None]
+    return (padding_BL.cumsum(1) - 1).clamp(min=0)
 
 
 def openly(mask: Mask, queries: int, memory: int, device: torch.device) -> Tensor | None:

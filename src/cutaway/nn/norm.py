@@ -23,11 +23,12 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width)) if plan.bias else None
 
     def forward(self, x: Tensor, tap: Tap = off) -> Tensor:
-        """`x` (..., D) -> (..., D). Taps `scale` (..., 1), the divisor, and `out`."""
-        if tap.wants("scale"):
+        """`x` (..., D) -> (..., D). Taps scale (..., 1), the divisor; normalized, before the gain; out."""
+        if tap.wants("scale", "normalized"):
             scale = tap("scale", (x.var(-1, keepdim=True, correction=0) + self.eps).sqrt())
-            if tap.edits("scale"):
-                open_ = (x - x.mean(-1, keepdim=True)) / scale * self.weight
+            normalized = tap("normalized", (x - x.mean(-1, keepdim=True)) / scale)
+            if tap.edits("scale", "normalized"):
+                open_ = normalized * self.weight
                 return tap("out", open_ if self.bias is None else open_ + self.bias)
         return tap("out", F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps))
 
@@ -42,10 +43,11 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.full((width,), 1.0 - plan.offset))
 
     def forward(self, x: Tensor, tap: Tap = off) -> Tensor:
-        """`x` (..., D) -> (..., D). Taps `scale` (..., 1), the divisor, and `out`."""
+        """`x` (..., D) -> (..., D). Taps scale (..., 1), the divisor; normalized, before the gain; out."""
         gain = self.weight + self.offset if self.offset else self.weight
-        if tap.wants("scale"):
+        if tap.wants("scale", "normalized"):
             scale = tap("scale", (x.square().mean(-1, keepdim=True) + self.eps).sqrt())
-            if tap.edits("scale"):
-                return tap("out", x / scale * gain)
+            normalized = tap("normalized", x / scale)
+            if tap.edits("scale", "normalized"):
+                return tap("out", normalized * gain)
         return tap("out", F.rms_norm(x, gain.shape, gain, self.eps))

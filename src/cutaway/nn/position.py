@@ -45,14 +45,14 @@ class Sinusoidal(nn.Module):
         self.base, self.layout, self.width = plan.base, plan.layout, width
 
     def forward(self, positions_BL: Tensor, last: int) -> Tensor:
-        """Positions -> (B, L, D) in the default dtype."""
+        """Positions -> (B, L, D) in float64; the input casts it to its own."""
         even = torch.arange(0, self.width, 2, device=positions_BL.device, dtype=torch.float64)
         angle = positions_BL[..., None] * self.base ** (-even / self.width)
         if self.layout == "halves":
             table = torch.cat([angle.sin(), angle.cos()], dim=-1)
         else:
             table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)
-        return table[..., : self.width].to(torch.get_default_dtype())
+        return table[..., : self.width]
 
 
 class Rotation(NamedTuple):
@@ -101,10 +101,10 @@ class ALiBi(nn.Module):
         super().__init__()
         self.slopes = slopes(heads)
 
-    def forward(self, queries_L: Tensor, memory_M: Tensor, sees: str) -> Tensor:
+    def forward(self, queries_L: Tensor, memory_M: Tensor, sees: str, dtype: torch.dtype) -> Tensor:
         """Positions of queries and memory -> (H, L, M)."""
         distance_LM = (queries_L[:, None] - memory_M[None, :]).abs()
-        slope_H = torch.tensor(self.slopes, device=queries_L.device, dtype=torch.get_default_dtype())
+        slope_H = torch.tensor(self.slopes, device=queries_L.device, dtype=dtype)
         return -slope_H[:, None, None] * distance_LM
 
 
@@ -117,7 +117,7 @@ class RelativeBias(nn.Module):
         self.buckets, self.distance = plan.buckets, plan.distance
         self.weight = nn.Parameter(torch.empty(plan.buckets, heads))
 
-    def forward(self, queries_L: Tensor, memory_M: Tensor, sees: str) -> Tensor:
+    def forward(self, queries_L: Tensor, memory_M: Tensor, sees: str, dtype: torch.dtype) -> Tensor:
         """Positions of queries and memory -> (H, L, M)."""
         ahead_LM = memory_M[None, :] - queries_L[:, None]
         bucket_LM = torch.zeros_like(ahead_LM)

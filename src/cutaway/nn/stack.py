@@ -3,6 +3,8 @@
 B batch   L position   M memory position   D width
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -35,40 +37,43 @@ class Stack(nn.Module):
         x_BLD: Tensor,
         memory_BMD: Tensor | None = None,
         *,
-        padding_BM: Tensor | None = None,
+        padding: Tensor | None = None,
         memory_padding_BM: Tensor | None = None,
-        positions_BL: Tensor | None = None,
+        positions: Tensor | None = None,
         state: State | None = None,
+        depths: Sequence[int] | None = None,
         tap: Tap = off,
     ) -> Tensor:
-        """(B, L, D) -> (B, L, D); `padding_BM` is True where a position is real, memory included.
+        """(B, L, D) -> (B, L, D).
 
+        `padding` (B, cached positions and L) is True where a position is real, `memory_padding_BM` likewise
+        for the memory; `positions` is (B or 1, L). `depths` says which blocks run, None runs all.
         Taps bias, blocks.N.*, final_norm.
         """
         L, device = x_BLD.size(1), x_BLD.device
         M = L if state is None else state.length + L
-        if positions_BL is None:
-            positions_BL = torch.arange(M - L, M, device=device)[None]
-        bias_HLM = None
+        if positions is None:
+            positions = torch.arange(M - L, M, device=device)[None]
+        bias = None
         if self.bias is not None:
-            places_M = torch.arange(M, device=device)
-            bias_HLM = tap("bias", self.bias(places_M[M - L :], places_M, self.sees))
+            places = torch.arange(M, device=device)
+            bias = tap("bias", self.bias(places[M - L :], places, self.sees, x_BLD.dtype))
         masks: dict[int | None, Mask] = {}
         rotations: dict[tuple, Rotation] = {}
         memory_mask = None
         if memory_BMD is not None:
             memory_mask = settle("all", L, memory_BMD.size(1), padding_BM=memory_padding_BM, device=device)
-        for depth in range(self.layers):
+        for depth in range(self.layers) if depths is None else depths:
             block = self.blocks[depth % len(self.blocks)]
             mixer = block.mixer
             window, rotary = getattr(mixer, "window", None), getattr(mixer, "rotary", None)
             if window not in masks:
                 masks[window] = settle(
-                    self.sees, L, M, window=window, padding_BM=padding_BM, bias_HLM=bias_HLM, device=device
+                    self.sees, L, M, window=window, padding_BM=padding, bias=bias, device=device
                 )
             turn = (rotary, mixer.head_width) if rotary is not None else None
             if turn is not None and turn not in rotations:
-                rotations[turn] = rotation(*turn, positions_BL, x_BLD.dtype)
+                rotations[turn] = rotation(*turn, positions, x_BLD.dtype)
             inner = tap.inside(f"blocks.{depth}")
             x_BLD = block(
                 x_BLD,
