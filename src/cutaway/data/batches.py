@@ -44,9 +44,7 @@ class Batches:
 
     @property
     def windows(self) -> int:
-        """Windows in an epoch; where there are two or more, any phase from 0 to length - 1 has room for
-        them.
-        """
+        """Windows in an epoch: one fewer than fit, where two or more fit, so that the cut can move."""
         return max(1, (len(self.tokens) - self.length) // self.length)
 
     def batch_at(self, step: int, rows: slice = slice(None)) -> np.ndarray:
@@ -59,7 +57,7 @@ class Batches:
         numbers_B = step * self.batch + np.arange(self.batch, dtype=np.int64)[rows]
         epochs_B, places_B = np.divmod(numbers_B, self.windows)
         keys_B = mix(seed_key(self.seed) + epochs_B.astype(np.uint64))
-        room = min(self.length, len(self.tokens) - self.windows * self.length)
+        room = len(self.tokens) - self.windows * self.length
         phases_B = (mix(keys_B + np.uint64(PHASE)) % np.uint64(room)).astype(np.int64)
         return phases_B + permute(places_B, self.windows, mix(keys_B + np.uint64(ORDER))) * self.length
 
