@@ -1,0 +1,106 @@
+"""What the machine does faster, decided by timing one block of the model itself, once, at step 0.
+
+The choice is written into the run and replayed when it goes on: measured twice it might differ, and the numbers
+with it.
+"""
+
+import copy
+import os
+import time
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cutaway import spec
+from cutaway.models import Paired, Single
+from cutaway.nn.block import Block
+from cutaway.nn.mask import settle
+from cutaway.nn.position import rotation
+
+GAIN = 1.15  # what bf16 must win on a block, to pay for the copies it needs
+COMPILE_SECONDS = 40.0  # what compiling one block costs on two cores, forward and backward
+COMPILE_GAIN = 1.05
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a run computes: "fp32" or "bf16", "on" or "off", and how many threads."""
+
+    precision: str
+    compile: str
+    threads: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The working copy's type."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+    def facts(self) -> dict[str, object]:
+        """What goes into the run's facts."""
+        return asdict(self)
+
+
+def choose(model: Single | Paired, run: spec.Run, length: int) -> Choice:
+    """Settle what the run leaves open ("auto", 0 threads) by measuring."""
+    threads = run.threads or available_cores()
+    torch.set_num_threads(threads)
+    precision, compiled = run.precision, run.compile
+    block = (model.decoder if isinstance(model, Paired) else model).blocks[0]
+    rows = max(1, run.batch // run.accumulate)
+    if precision == "auto":
+        slow, fast = (block_seconds(block, rows, length, dtype) for dtype in (torch.float32, torch.bfloat16))
+        precision = "bf16" if slow > GAIN * fast else "fp32"
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    if compiled == "auto":
+        layers = sum(m.layers for m in model.modules() if hasattr(m, "layers"))
+        plain = block_seconds(block, rows, length, dtype)
+        eager_total = plain * layers * run.accumulate * run.steps
+        # below this the compiler could not win its own time back even by halving the blocks' time
+        if eager_total < 4 * COMPILE_SECONDS or isinstance(model, Paired):
+            compiled = "off"
+        else:
+            fused = block_seconds(block, rows, length, dtype, compiled=True)
+            compiled = "on" if plain > COMPILE_GAIN * fused else "off"
+    return Choice(precision, compiled, threads)
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compile each block on its own: one graph serves all, and embedding and head stay outside.
+
+    Outside, the embedding's gradient is summed in a fixed order; compiled, it would use atomic adds.
+    """
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.compile(fullgraph=True, dynamic=False)
+
+
+def block_seconds(
+    block: Block, rows: int, length: int, dtype: torch.dtype, compiled: bool = False, repeats: int = 3
+) -> float:
+    """The fastest of some forward and backward passes of one block on random numbers."""
+    trial = copy.deepcopy(block).to(dtype).train()
+    if compiled:
+        trial.compile(fullgraph=True, dynamic=False)
+    width = trial.mixer_norm.weight.numel()
+    x_BLD = torch.randn(rows, length, width, dtype=dtype, requires_grad=True)
+    memory = (
+        {}
+        if trial.cross is None
+        else {"memory_BMD": x_BLD.detach(), "memory_mask": settle("all", length, length)}
+    )
+    turn = None
+    if getattr(trial.mixer, "rotary", None) is not None:
+        turn = rotation(trial.mixer.rotary, trial.mixer.head_width, torch.arange(length)[None], dtype)
+    best = float("inf")
+    for _ in range(repeats + 1):
+        begin = time.perf_counter()
+        out_BLD: Tensor = trial(x_BLD, mask=settle("past", length, length), rotation=turn, **memory)
+        out_BLD.sum().backward()
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

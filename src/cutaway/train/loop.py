@@ -1,0 +1,106 @@
+"""The training loop: an iterator with a state. Evaluating, sampling, saving are plain `if`s around it.
+
+for step in Training(working, task, optimizers, run):
+    print(step.number, step.loss.item())
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cutaway import spec
+from cutaway.errors import NonFiniteError
+from cutaway.train.loss import Batch, next_token_loss
+from cutaway.train.optim import Optimizers
+from cutaway.train.precision import Working
+from cutaway.train.schedule import factor_at
+
+MOST_SKIPPED = 10  # steps in a row whose loss or gradient is not finite, before training gives up
+
+
+class Examples(Protocol):
+    """Where a step's examples come from: a pure function of the step."""
+
+    def parts(self, step: int) -> list[Batch]:
+        """The micro-batches of a step."""
+
+    def example_ids(self, step: int) -> list[int]:
+        """A name for each example, for error messages."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished step. `loss` is the mean over its targets before the update, in nats."""
+
+    number: int
+    loss: Tensor
+    grad_norm: Tensor
+    rate: float
+    tokens: int
+    seconds: float
+    skipped: bool
+
+
+class Training:
+    """Yields a `Step` after each update, until `run.steps` are done.
+
+    A step whose loss or gradient is not finite changes nothing; after ten in a row NonFiniteError is raised.
+    """
+
+    def __init__(self, working: Working, examples: Examples, optimizers: Optimizers, run: spec.Run):
+        self.working, self.examples, self.optimizers, self.run = working, examples, optimizers, run
+        self.done = 0  # steps
+        self.skipped = 0  # in a row
+
+    def __iter__(self) -> Iterator[Step]:
+        self.working.refresh()
+        while self.done < self.run.steps:
+            yield self.advance()
+
+    def advance(self) -> Step:
+        """Do one step."""
+        begin, number = time.perf_counter(), self.done
+        self.working.model.train()
+        parts = self.examples.parts(number)
+        counts = [part.count for part in parts]
+        losses = []
+        for place, part in enumerate(parts):
+            torch.manual_seed(random_seed(self.run.seed, number, place))
+            loss = next_token_loss(self.working.model, part, sum(counts))
+            loss.backward()
+            self.working.collect()
+            losses.append(loss.detach())
+        loss, norm = torch.stack(losses).sum(), self.working.clip(self.run.clip)
+        finite = math.isfinite(loss.item()) and math.isfinite(norm.item())
+        factor = factor_at(self.run.schedule, number, self.run.steps)
+        if finite:
+            self.optimizers.step(factor)
+        self.working.forget()
+        if finite:
+            self.working.refresh()
+        self.skipped = 0 if finite else self.skipped + 1
+        self.done += 1
+        if self.skipped > MOST_SKIPPED:
+            what = "the loss" if not math.isfinite(loss.item()) else "the gradient"
+            raise NonFiniteError(number, what, self.examples.example_ids(number)[:8])
+        return Step(self.done, loss, norm, factor, sum(counts), time.perf_counter() - begin, not finite)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where training stands; with weights and optimiser state, all it takes to go on."""
+        return {"done": self.done, "skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Stand where `state_dict` stood."""
+        self.done, self.skipped = state["done"], state["skipped"]
+
+
+def random_seed(seed: int, step: int, place: int) -> int:
+    """The seed of one micro-step's random numbers (dropout): no draw elsewhere can shift them."""
+    digest = hashlib.sha256(f"{seed}:{step}:{place}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
