@@ -95,6 +95,8 @@ def _check(record: Any, source: str, path: str) -> None:
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, float) and not isfinite(number):
                     raise ConfigError(f"{source}: {here}: {number} is not a finite number")
+                if isinstance(number, int) and not -(2**63) <= number < 2**63:
+                    raise ConfigError(f"{source}: {here}: a whole number of more than 64 bits")
             rule = RULES.get(type(part), {}).get(field.name)
             if rule and value is not None and not rule[1](value):
                 raise ConfigError(f"{source}: {here}: {value!r} {rule[0]}")

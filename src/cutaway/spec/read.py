@@ -43,16 +43,16 @@ def read_model(data: object, source: str = "model") -> Model:
     return model
 
 
-def read_recipe(source: str | Path | dict[str, Any]) -> Recipe:
-    """The recipe of a `recipe.toml` (or `.json`), or of the dictionary such a file holds.
+def read_recipe(data: str | Path | dict[str, Any], source: str = "recipe") -> Recipe:
+    """The recipe of a `recipe.toml` (or `.json`), or of the table such a file holds, then called `source`.
 
     Raises InputMissingError where there is no such file, FileFormatError where it is no TOML, and ConfigError
     as `read_model` does.
     """
-    name = "recipe" if isinstance(source, dict) else str(source)
-    data = source if isinstance(source, dict) else read_table(Path(source))
-    recipe = structure(_take_format(data, name, needed=False), Recipe, name)
-    check_recipe(recipe, name)
+    if not isinstance(data, dict):
+        source, data = str(data), read_table(Path(data))
+    recipe = structure(_take_format(data, source, needed=False), Recipe, source)
+    check_recipe(recipe, source)
     return recipe
 
 
@@ -121,15 +121,29 @@ def _build(arguments: object) -> Model:
         raise RefusedError(f"the preset refuses its arguments ({one_line(problem)})") from None
 
 
-def _read_any_model(value: object, slot: type) -> Model:
-    if not isinstance(value, dict) or "preset" not in value:
-        return record_reader(slot)(value, slot)
-    name = value["preset"]
+def read_preset(value: dict[str, Any], source: str = "model") -> Any:
+    """The filled-in arguments, a record of `preset_arguments`, that a table with a `preset` gives."""
+    return structure(value, Preset, source)
+
+
+class Preset:
+    """What a table with a `preset` is read as; its records are those of `preset_arguments`."""
+
+
+def _read_arguments(value: object, _: type) -> object:
+    if not isinstance(value, dict):
+        raise RefusedError(f"{shown(value)} is not a table")
+    name = value.get("preset")
     if not isinstance(name, str) or name not in PRESETS:
         raise RefusedError(f"{shown(name)} unknown; {nearest(str(name), PRESETS, most=1)}", "preset")
-    given = {key: item for key, item in value.items() if key != "preset"}
     record = preset_arguments(name)
-    return _build(reader_of(record)(given, record))
+    return reader_of(record)({key: item for key, item in value.items() if key != "preset"}, record)
+
+
+def _read_any_model(value: object, slot: type) -> Model:
+    if isinstance(value, dict) and "preset" in value:
+        return _build(_read_arguments(value, Preset))
+    return record_reader(slot)(value, slot)
 
 
 def _take_format(data: object, source: str, *, needed: bool) -> object:
@@ -144,4 +158,5 @@ def _take_format(data: object, source: str, *, needed: bool) -> object:
     return {key: value for key, value in data.items() if key != "format"}
 
 
+converter().register_structure_hook_func(lambda slot: slot is Preset, _read_arguments)
 converter().register_structure_hook_func(lambda slot: slot is Model, _read_any_model)

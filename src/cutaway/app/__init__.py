@@ -1,0 +1,1 @@
+"""The command line and what only it does; no other part of the package prints or parses arguments."""

@@ -1,0 +1,37 @@
+"""Arguments of a command as a record, by tyro; what it refuses becomes one line."""
+
+import re
+from contextlib import redirect_stderr
+from io import StringIO
+from typing import Any, TypeVar
+
+import tyro
+
+from cutaway.errors import ConfigError
+
+Options = TypeVar("Options")
+BORDER = re.compile(r"[╭╮╰╯│─]+|^\+-+.*\+$|^\|", re.MULTILINE)
+
+
+def parse(record: type[Options], arguments: list[str], prog: str, description: str | None = None) -> Options:
+    """The record that the arguments fill in; `--help` prints and leaves, anything refused is a ConfigError."""
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(record, prog=prog, args=arguments, description=description)
+    except SystemExit as leaving:
+        if not leaving.code:
+            raise
+        raise ConfigError(f"{refusal(said.getvalue())} (see {prog} --help)") from None
+
+
+def refusal(said: str) -> str:
+    """tyro's framed message as one line: what is wrong, and the option that was perhaps meant."""
+    lines: list[Any] = [line.strip(" │|") for line in said.split("\n")]
+    rules = [number for number, line in enumerate(lines) if line and not BORDER.sub("", line).strip(" -+")]
+    framed = [line for line in lines[1 : rules[0] if rules else None] if line and not line.startswith("╭")]
+    meant = re.findall(r"^(--[\w.-]+)", "\n".join(lines[rules[0] :] if rules else []), re.MULTILINE)
+    sentence = " ".join(framed) or " ".join(BORDER.sub(" ", said).split())
+    if meant and "nrecognized" in sentence:
+        sentence += f"; did you mean {meant[0]}?"
+    return sentence[:1].lower() + sentence[1:]

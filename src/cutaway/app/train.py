@@ -1,0 +1,99 @@
+"""`cutaway train NAME [options]`: a recipe, or a text trained on as the recipe `stdlib` does, with values replaced."""
+
+import re
+from dataclasses import make_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from cutaway.app.options import parse
+from cutaway.errors import ConfigError
+from cutaway.spec.check import check_recipe
+from cutaway.spec.read import build_preset, read_preset, read_recipe, read_table
+from cutaway.spec.recipes import RECIPE, find_recipe, shipped_recipes
+from cutaway.spec.run import Recipe, Text
+from cutaway.spec.write import write_recipe
+
+PLAIN = "stdlib"  # the recipe whose values serve for any text
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+DESCRIPTION = """Train a model. NAME is a recipe ({names}), a recipe.toml, a folder or run that holds one, or a
+text: a file, a folder, a .gz. The options below show the values of NAME; only --model.* of its preset, --data.* and
+the run's own can be given here, the rest of the tree is what a recipe.toml is for. --run.steps is --steps."""
+
+
+def run(arguments: list[str]) -> int:
+    """Trains, or with --print-config writes the resolved recipe to standard output."""
+    target, rest = split_target(arguments)
+    recipe, options = choose(*read_target(target), rest, f"cutaway train {target}")
+    if options.print_config:
+        print(write_recipe(recipe), end="")
+        return 0
+    out = options.out or (Path(target) if options.resume and is_run(target) else Path("runs") / recipe.name)
+    from cutaway.train.runner import train
+
+    train(recipe, out, resume=options.resume)
+    return 0
+
+
+def split_target(arguments: list[str]) -> tuple[str, list[str]]:
+    """What is to be trained, and the options; `--resume --out RUN` alone means the run."""
+    rest = [re.sub(r"^--run\.", "--", argument) for argument in arguments]
+    if rest and not rest[0].startswith("-"):
+        return rest[0], rest[1:]
+    if "--resume" in rest and "--out" in rest[:-1]:
+        return rest[rest.index("--out") + 1], rest
+    return PLAIN, rest
+
+
+def is_run(target: str) -> bool:
+    return (Path(target) / RECIPE).is_file() and target not in shipped_recipes()
+
+
+def read_target(target: str) -> tuple[str, dict[str, Any]]:
+    """The file and the table of the recipe that a name, a path or a text stands for, as it is written there."""
+    path = Path(target)
+    text = path.exists() and target not in shipped_recipes() and path.suffix not in (".toml", ".json")
+    if not text or (path / RECIPE).exists():
+        file = find_recipe(target)
+        return str(file), read_table(file)
+    table = read_table(find_recipe(PLAIN))
+    name = re.sub(r"[^\w.-]+", "-", path.resolve().stem).strip(".-") or "text"
+    split = "file" if path.is_dir() else "tail"
+    return target, table | {"name": name, "data": table["data"] | {"source": [target], "split": split}}
+
+
+def choose(file: str, table: dict[str, Any], arguments: list[str], prog: str) -> tuple[Recipe, Any]:
+    """The recipe of a table with the values that the arguments replace, and the other options."""
+    recipe = read_recipe(table, file)
+    preset = read_preset(table["model"], f"{file}: model") if "preset" in table["model"] else None
+    options = parse(options_of(recipe, preset), arguments, prog, description())
+    recipe = replace(recipe, run=options.run, data=options.data)
+    if preset is not None:
+        recipe = replace(recipe, model=build_preset(options.model))
+    if options.text:
+        if not isinstance(recipe.data, Text):
+            raise ConfigError(f"--data: {recipe.name} makes its own examples; leave the option out")
+        recipe = replace(recipe, data=replace(recipe.data, source=options.text))
+    check_recipe(recipe, prog)
+    return recipe, options
+
+
+def options_of(recipe: Recipe, preset: object | None) -> type:
+    """The options as a record: those of this command, and the recipe's records with its values as defaults."""
+    option = tyro.conf.arg
+    entries: list[Any] = [
+        ("out", Annotated[Path | None, option(help="folder of the run (runs/NAME)")], None),
+        ("resume", Annotated[Flag, option(help="go on from the newest good checkpoint")], False),
+        ("print_config", Annotated[Flag, option(help="print the resolved recipe, train nothing")], False),
+        ("text", Annotated[tuple[str, ...], option(name="data", help="texts in place of the recipe's")], ()),
+        ("run", Annotated[type(recipe.run), option(name="")], recipe.run),
+        ("data", type(recipe.data), recipe.data),
+    ]
+    if preset is not None:
+        entries.append(("model", type(preset), preset))
+    return make_dataclass("Options", entries, frozen=True)
+
+
+def description() -> str:
+    return DESCRIPTION.format(names=", ".join(shipped_recipes()))

@@ -1,0 +1,42 @@
+"""Where recipes are found: by name among those shipped with the package, or by the path of a file or folder."""
+
+from pathlib import Path
+
+from cutaway.errors import ConfigError, InputMissingError, nearest
+
+RECIPE = "recipe.toml"
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The folders of the recipes that came with this copy of Cutaway, by name.
+
+    They are `recipes/` of a checkout; inside an installed package the same folder is called `_recipes`.
+    """
+    package = Path(__file__).parents[1]
+    for root in (package / "_recipes", package.parents[1] / "recipes"):
+        if root.is_dir():
+            return {path.name: path for path in sorted(root.iterdir()) if (path / RECIPE).is_file()}
+    return {}
+
+
+def find_recipe(name: str | Path) -> Path:
+    """The recipe file that is meant by a shipped recipe's name, a file, or a folder with a `recipe.toml` in it.
+
+    A shipped name wins over a path: write `./stdlib` for a folder of that name. Raises ConfigError, with the
+    nearest name, for an unknown name, and InputMissingError for a path that is not there.
+    """
+    shipped = shipped_recipes()
+    if str(name) in shipped:
+        return shipped[str(name)] / RECIPE
+    path = Path(name)
+    if (path / RECIPE).is_file():
+        return path / RECIPE
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise InputMissingError(
+            f"{name}: the folder holds no {RECIPE}; {nearest(str(name), shipped, most=1)}"
+        )
+    if path.suffix or len(path.parts) != 1:
+        raise InputMissingError(f"{name}: no such file or folder; {nearest(path.stem, shipped, most=1)}")
+    raise ConfigError(f"recipe {str(name)!r} unknown; {nearest(str(name), shipped, most=1)}")
