@@ -1,6 +1,7 @@
-"""Keep large buffers: the C allocator hands every large block back to the system and pays for it in page faults.
+"""Keep large buffers: the C allocator hands every large block back and pays for the next one in page faults.
 
-Measured on a 124M training step: up to 1.6x (LOG.md). Linux with the GNU C library; elsewhere this does nothing.
+Measured on a 124M training step: up to 1.6x (LOG.md). Linux with the GNU C library; elsewhere this does
+nothing.
 """
 
 import ctypes
@@ -11,7 +12,9 @@ NEVER = 2**31 - 1
 
 
 def keep_large_buffers() -> bool:
-    """Tell malloc to reuse freed memory of any size for the rest of the process; says whether it took effect."""
+    """Tell malloc to reuse freed memory of any size for the rest of the process; says whether it took
+    effect.
+    """
     if not sys.platform.startswith("linux"):
         return False
     try:

@@ -1,6 +1,7 @@
 """Checkpoints: everything training needs to go on as if it had never stopped.
 
-A checkpoint is a folder `checkpoints/step-000123` with `model.safetensors` (the fp32 weights under the model's own
+A checkpoint is a folder `checkpoints/step-000123` with `model.safetensors` (the fp32 weights under the
+model's own
 names), `training.safetensors` (optimiser state), `state.json` (counters) and the store's manifest. It appears
 whole or not at all.
 """
@@ -59,7 +60,8 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def newest_checkpoint(run: Path) -> Path:
-    """The newest checkpoint whose every byte is as it was written; a damaged one is passed over with a warning.
+    """The newest checkpoint whose every byte is as it was written; a damaged one is passed over with a
+    warning.
 
     Raises InputMissingError where there is none, FileFormatError where none is whole.
     """

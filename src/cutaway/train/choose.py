@@ -1,6 +1,7 @@
 """What the machine does faster, decided by timing one block of the model itself, once, at step 0.
 
-The choice is written into the run and replayed when it goes on: measured twice it might differ, and the numbers
+The choice is written into the run and replayed when it goes on: measured twice it might differ, and the
+numbers
 with it.
 """
 

@@ -40,7 +40,9 @@ def processor_name() -> str:
 
 
 def commit() -> str | None:
-    """The commit of the checkout this package runs from, with `+` where it is changed; None outside of one."""
+    """The commit of the checkout this package runs from, with `+` where it is changed; None outside of
+    one.
+    """
     here = Path(__file__).resolve().parent
     try:
         told = subprocess.run(

@@ -6,9 +6,11 @@ from cutaway.models import Paired, Single
 
 
 def training_flops(model: Single | Paired, length: int) -> float:
-    """Floating-point operations a token of one training step takes: 6 a weight that is multiplied with, and attention.
+    """Floating-point operations a token of one training step takes: 6 a weight that is multiplied with, and
+    attention.
 
-    Kaplan et al. 2020, section 2.1; attention counts 12 * width * length a layer, half of it where only the past is
+    Kaplan et al. 2020, section 2.1; attention counts 12 * width * length a layer, half of it where only the
+    past is
     seen. Each side of a pair counts as `length` long.
     """
     weights = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d))

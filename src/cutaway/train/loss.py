@@ -1,9 +1,10 @@
 """The loss of next-token prediction, without ever holding its probabilities in full precision.
 
-The gradient of a softmax cross-entropy is softmax minus one-hot: it is written over the logits, row block by row
-block, so the largest buffer is (E, V) in the model's own precision; the usual way makes four of them, two in fp32.
+The gradient of a softmax cross-entropy is softmax minus one-hot: it is written over the logits, a block of
+rows at a time, so the largest buffer is (E, V) in the model's own precision. The usual way makes four of
+them, two in fp32.
 
-B batch   L position   D width   V vocabulary   E predictions in a row (B * L)
+B batch   L position   D width   V vocabulary   E predictions in a row (B * L)   e some of them
 """
 
 from typing import NamedTuple
@@ -19,7 +20,9 @@ BLOCK_NUMBERS = 1 << 21  # numbers of fp32 a block works on: small enough to sta
 
 
 class Batch(NamedTuple):
-    """What one micro-step reads: the model's inputs, the targets (B, L; IGNORE is not scored), which are real."""
+    """What one micro-step reads: the model's inputs, the targets (B, L; IGNORE is not scored), which are
+    real.
+    """
 
     inputs: tuple[Tensor, ...]
     targets_BL: Tensor
@@ -46,7 +49,9 @@ def next_token_loss(model: Single | Paired, batch: Batch, total: int) -> Tensor:
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """sum over rows of -log softmax(x W^T)[target], divided by `total`; both gradients are made going forward."""
+    """sum over rows of -log softmax(x W^T)[target], divided by `total`; both gradients are made going
+    forward.
+    """
 
     @staticmethod
     def forward(ctx, x_ED: Tensor, weight_VD: Tensor, targets_E: Tensor, total: int) -> Tensor:

@@ -16,7 +16,9 @@ COPY_NUMBERS = 16 << 20
 
 @dataclass(frozen=True)
 class Machine:
-    """Measured peaks: operations a second of a matrix product, bytes a second of a copy (read and written)."""
+    """Measured peaks: operations a second of a matrix product, bytes a second of a copy (read and
+    written).
+    """
 
     processor: str
     cores: int

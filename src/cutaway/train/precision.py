@@ -1,6 +1,7 @@
 """Training in bf16 with fp32 masters: the masters are the model, the working copy is derived from them.
 
-The weights that are stepped, saved and evaluated are fp32. The working copy computes; its gradients are added to
+The weights that are stepped, saved and evaluated are fp32. The working copy computes; its gradients are
+added to
 the masters' in fp32, and after each step it takes the masters' values again. In fp32 the two are one.
 """
 

@@ -29,7 +29,7 @@ from cutaway.train.measure import peak_flops
 from cutaway.train.optim import Optimizers
 from cutaway.train.precision import Working
 from cutaway.train.progress import Reporter, Silent
-from cutaway.train.signals import InterruptedRun, Signals, Stopped
+from cutaway.train.signals import RunInterruptedError, Signals, StoppedError
 from cutaway.train.task import Task, make_task
 
 Sampler = Callable[[AnyModel, tokenizer.Tokenizer], str]
@@ -60,7 +60,7 @@ class Runner:
         """Train to the end. `resume` goes on from the newest whole checkpoint of the directory.
 
         Raises OutputExistsError where the directory holds a run already, RunLockedError where it is in use,
-        InterruptedRun (exit code 128 + signal) once a signal's checkpoint is written, NonFiniteError,
+        RunInterruptedError (exit code 128 + signal) once a signal's checkpoint is written, NonFiniteError,
         CheckpointSaveError.
         """
         keep_large_buffers()
@@ -79,8 +79,8 @@ class Runner:
                 training, task = self.resume() if resume else self.begin()
                 signals.check()
                 return self.advance(training, task, signals)
-            except Stopped:
-                raise InterruptedRun(
+            except StoppedError:
+                raise RunInterruptedError(
                     signals.caught or 0, f"{self.out}: stopped before training began"
                 ) from None
 
@@ -155,12 +155,12 @@ class Runner:
                     self.save(training)
                 signals.check()
             figures = self.finish(training, task, signals)
-        except Stopped:
+        except StoppedError:
             self.save(training)
             self.say.close()
             number = signals.caught or 0
             message = f"{self.out}: signal {number} after step {training.done}, saved; go on with --resume"
-            raise InterruptedRun(number, message) from None
+            raise RunInterruptedError(number, message) from None
         self.say.close()
         return Result(self.out, figures, self.facts, dict(self.counters))
 

@@ -8,7 +8,7 @@ from cutaway.errors import CutawayError
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-class InterruptedRun(CutawayError):
+class RunInterruptedError(CutawayError):
     """A signal ended the run; what was done is saved."""
 
     def __init__(self, number: int, message: str):
@@ -16,7 +16,7 @@ class InterruptedRun(CutawayError):
         super().__init__(message)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """Raised inside an evaluation that a signal cut short."""
 
 
@@ -39,9 +39,9 @@ class Signals:
         self._restore()
 
     def check(self) -> None:
-        """Raise Stopped if a signal has come."""
+        """Raise StoppedError if a signal has come."""
         if self.caught is not None:
-            raise Stopped
+            raise StoppedError
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.caught = number

@@ -1,6 +1,7 @@
 """What is learned: examples for a step, and the figures a model is judged by.
 
-A task is made from the recipe's `data` record. Both kinds have the same face: `parts`, `example_ids`, `judge`.
+A task is made from the recipe's `data` record. Both kinds have the same face: `parts`, `example_ids`,
+`judge`.
 """
 
 import math
@@ -78,7 +79,8 @@ class Language:
         return {"validation_sample": total / (count * self.run.length)}
 
     def judge(self, model: Single, between: Between) -> dict[str, float]:
-        """The loss of the whole validation text: windows of the training length, every token after the first once.
+        """The loss of the whole validation text: windows of the training length, every token after the first
+        once.
 
         `validation` in nats a token, `validation_tail` the same over its last tenth, `bits_per_byte`.
         """
@@ -168,7 +170,9 @@ class Reversing:
 
 
 def as_batch(pairs: tasks.Pairs) -> Batch:
-    """Teacher forcing: the decoder reads the target without its last token and is scored on it without its first."""
+    """Teacher forcing: the decoder reads the target without its last token and is scored on it without its
+    first.
+    """
     source_BM, source_padding_BM = _padded(pairs.source_BM, pairs.source_lengths_B)
     target_BL, target_padding_BL = _padded(pairs.target_BL, pairs.target_lengths_B)
     answers_BL = target_BL[:, 1:].masked_fill(~target_padding_BL[:, 1:], IGNORE)
