@@ -5,7 +5,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cutaway.errors import FileFormatError, InputMissingError, OutputExistsError
@@ -62,16 +63,18 @@ def write_folder(
 
 def verify_folder(folder: Path) -> None:
     """Raises FileFormatError unless the folder holds exactly the files of its manifest, byte for byte."""
-    for path, size, digest in _listed_files(Path(folder)):
-        _verify_size(path, size)
-        if _digest(path) != digest:
-            raise FileFormatError(path, f"SHA-256 is not the one in {MANIFEST}: the file is damaged")
+    with _reading(folder):
+        for path, size, digest in _listed_files(Path(folder)):
+            _verify_size(path, size)
+            if _digest(path) != digest:
+                raise FileFormatError(path, f"SHA-256 is not the one in {MANIFEST}: the file is damaged")
 
 
 def verify_sizes(folder: Path) -> None:
     """The quick half of `verify_folder`: the right files with the right sizes, their bytes unread."""
-    for path, size, _ in _listed_files(Path(folder)):
-        _verify_size(path, size)
+    with _reading(folder):
+        for path, size, _ in _listed_files(Path(folder)):
+            _verify_size(path, size)
 
 
 def sweep(parent: Path) -> list[Path]:
@@ -121,8 +124,25 @@ def _manifest(listed: dict[str, tuple[int, str]]) -> bytes:
     return json.dumps({"format": FORMAT, "files": files}, indent=1, sort_keys=True).encode() + b"\n"
 
 
+def _entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    """All that is below a folder. Not `rglob`: that passes over what it cannot read."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield entry
+            if entry.is_dir(follow_symlinks=False):
+                yield from _entries(entry.path)
+
+
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(Path(entry) for entry in _entries(folder) if not entry.is_dir(follow_symlinks=False))
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        raise FileFormatError(problem.filename or folder, f"cannot be read ({reason(problem)})") from None
 
 
 def _digest(path: Path) -> str:
