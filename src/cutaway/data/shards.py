@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -50,8 +51,7 @@ class TokenShard:
 
     def document_at(self, position: int) -> str:
         """The name of the document a token belongs to."""
-        ends = [span.end for span in self.documents]
-        return self.documents[int(np.searchsorted(ends, position, side="right"))].name
+        return self.documents[bisect_right(self.documents, position, key=lambda span: span.end)].name
 
 
 def default_cache() -> Path:

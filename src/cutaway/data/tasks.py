@@ -7,8 +7,6 @@ hash, the same for every seed, holds out (one in sixteen); two other streams dra
 B batch   M source position   L target position
 """
 
-# ruff: noqa: N815  the fields of Pairs carry their axes like any array
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

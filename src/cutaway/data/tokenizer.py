@@ -61,7 +61,7 @@ class Tokenizer:
         """
         match self.kind:
             case "bytes":
-                return np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int64)
+                return np.frombuffer(_utf8(text), np.uint8).astype(np.int64)
             case "characters":
                 return self._encode_characters(text)
             case "subwords":
@@ -149,6 +149,7 @@ class Tokenizer:
         GPT-2's pattern ends a word before any newline that follows something other than white space, and
         looks at nothing before the place where it stands.
         """
+        _utf8(text)
         if not self._cuts_like_gpt2:
             return [text]
         pieces, start = [], 0
@@ -191,6 +192,8 @@ def byte_tokenizer() -> Tokenizer:
 def character_tokenizer(characters: Iterable[str], special: Sequence[str] = ()) -> Tokenizer:
     """One id for each character: the special tokens first, then the characters in sorted order."""
     names = [*special, *sorted(set(characters))]
+    if not names:
+        raise InputMissingError("a character tokenizer needs text with at least one character")
     inner = tokenizers.Tokenizer(
         models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>")
     )
@@ -254,6 +257,16 @@ def load_tokenizer(path: str | Path, end: str = END) -> Tokenizer:
     except BaseException as problem:  # the library raises bare Exception, and PanicException beside it
         raise FileFormatError(
             path, f"not a readable tokenizer.json ({problem}); save or fetch it again"
+        ) from None
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as problem:
+        half = text[problem.start]
+        raise LimitError(
+            f"character {half!r} at position {problem.start} is half a surrogate pair, not text"
         ) from None
 
 

@@ -227,10 +227,18 @@ def test_a_vocabulary_larger_than_the_text_allows_is_as_large_as_it_can_be():
 def test_what_cannot_be_trained():
     with pytest.raises(ConfigError, match="at least 257"):
         subword_tokenizer(CORPUS, 256)
+    with pytest.raises(InputMissingError, match="at least one character"):
+        train_tokenizer("characters", [""])
     with pytest.raises(ConfigError, match="vocab is missing"):
         train_tokenizer("subwords", CORPUS)
     with pytest.raises(ConfigError, match="did you mean characters"):
         train_tokenizer("character", CORPUS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_a_surrogate_pair_is_refused_with_its_place(tokenizers, kind):
+    with pytest.raises(LimitError, match="position 3"):
+        tokenizers[kind].encode("cat\udc80")
 
 
 def test_an_id_out_of_range_is_named(tokenizers):
