@@ -1,4 +1,4 @@
-"""`cutaway COMMAND ...`: finds the command, loads its module only then, turns errors into lines and exit codes."""
+"""`cutaway COMMAND ...`: loads a command's module when asked, turns errors into lines and exit codes."""
 
 import io
 import os
@@ -21,7 +21,7 @@ INTERRUPTED, PIPE_CLOSED, INTERNAL = 130, 141, 70
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns the exit code: 0, 2 for bad arguments, or that of the error (`cutaway.errors`)."""
+    """Runs one command and returns the exit code: 0, 2 for bad arguments, or that of the error."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the locale: what a model writes is UTF-8
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
@@ -67,9 +67,9 @@ def overview() -> str:
             "",
             *lines,
             "",
-            "cutaway COMMAND --help says more. Every command takes --plugin FILE.py, which may add records and",
-            "modules of your own. NO_COLOR is respected. Bad arguments end with 2; the other exit codes are in",
-            "cutaway.errors. Linux is supported; macOS and Windows are untested.",
+            "cutaway COMMAND --help says more. Every command takes --plugin FILE.py, which may add records",
+            "and modules of your own. NO_COLOR is respected. Bad arguments end with 2; the other exit codes",
+            "are in cutaway.errors. Linux is supported; macOS and Windows are untested.",
         )
     )
 

@@ -1,20 +1,24 @@
 """Arguments of a command as a record, by tyro; what it refuses becomes one line."""
 
 import re
+import sys
 from contextlib import redirect_stderr
 from io import StringIO
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
-from cutaway.errors import ConfigError
+from cutaway.errors import ConfigError, FileFormatError, InputMissingError
 
 Options = TypeVar("Options")
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+option = tyro.conf.arg
 BORDER = re.compile(r"[╭╮╰╯│─]+|^\+-+.*\+$|^\|", re.MULTILINE)
 
 
 def parse(record: type[Options], arguments: list[str], prog: str, description: str | None = None) -> Options:
-    """The record that the arguments fill in; `--help` prints and leaves, anything refused is a ConfigError."""
+    """The record that the arguments fill in; `--help` prints and leaves, what is refused is a ConfigError."""
     said = StringIO()
     try:
         with redirect_stderr(said):
@@ -35,3 +39,18 @@ def refusal(said: str) -> str:
     if meant and "nrecognized" in sentence:
         sentence += f"; did you mean {meant[0]}?"
     return sentence[:1].lower() + sentence[1:]
+
+
+def read_text(name: str) -> str:
+    """The text of a file, or of standard input where its name is a dash."""
+    if name == "-":
+        data = sys.stdin.buffer.read()
+    else:
+        try:
+            data = Path(name).read_bytes()
+        except OSError as problem:
+            raise InputMissingError(f"{name}: cannot be read ({problem.strerror}); check the path") from None
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise FileFormatError(name, "not UTF-8; convert it", problem.start) from None

@@ -1,39 +1,52 @@
-"""`cutaway train NAME [options]`: a recipe, or a text trained on as the recipe `stdlib` does, with values replaced."""
+"""`cutaway train NAME [options]`: a recipe with values replaced, or a text, trained on as `stdlib` does."""
 
+import json
 import re
-from dataclasses import make_dataclass, replace
+from dataclasses import asdict, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
-from cutaway.app.options import parse
+from cutaway.app.options import Flag, option, parse
 from cutaway.errors import ConfigError
 from cutaway.spec.check import check_recipe
 from cutaway.spec.read import build_preset, read_preset, read_recipe, read_table
 from cutaway.spec.recipes import RECIPE, find_recipe, shipped_recipes
-from cutaway.spec.run import Recipe, Text
+from cutaway.spec.run import Recipe, Run, Text
 from cutaway.spec.write import write_recipe
 
 PLAIN = "stdlib"  # the recipe whose values serve for any text
-Flag = tyro.conf.FlagCreatePairsOff[bool]
-DESCRIPTION = """Train a model. NAME is a recipe ({names}), a recipe.toml, a folder or run that holds one, or a
-text: a file, a folder, a .gz. The options below show the values of NAME; only --model.* of its preset, --data.* and
-the run's own can be given here, the rest of the tree is what a recipe.toml is for. --run.steps is --steps."""
+DESCRIPTION = """Train a model. NAME is a recipe ({names}), a recipe.toml, a folder or run that holds
+one, or a text: a file, a folder, a .gz. The options below show the values of NAME; only --model.* of its
+preset, --data.* and the run's own can be given here, the rest of the tree is what a recipe.toml is for.
+--run.steps is --steps."""
 
 
 def run(arguments: list[str]) -> int:
-    """Trains, or with --print-config writes the resolved recipe to standard output."""
+    """Trains, samples and reports, or with --print-config writes the resolved recipe to standard output."""
     target, rest = split_target(arguments)
     recipe, options = choose(*read_target(target), rest, f"cutaway train {target}")
     if options.print_config:
         print(write_recipe(recipe), end="")
         return 0
     out = options.out or (Path(target) if options.resume and is_run(target) else Path("runs") / recipe.name)
-    from cutaway.train.runner import train
+    from cutaway.app.outcome import conclude, describe, sample
+    from cutaway.train.progress import Silent, reporter
+    from cutaway.train.runner import Runner
 
-    train(recipe, out, resume=options.resume)
+    say = Silent() if options.json else reporter(recipe.run.steps)
+    runner = Runner(with_local_data(recipe), out, say=say, sampler=sample)
+    outcome = conclude(runner.recipe, runner.train(options.resume))
+    print(json.dumps(asdict(outcome)) if options.json else "\n".join(describe(outcome)))
     return 0
+
+
+def with_local_data(recipe: Recipe) -> Recipe:
+    """The recipe with public texts replaced by their copies on this machine."""
+    from cutaway.data.download import local_sources
+
+    if not isinstance(recipe.data, Text):
+        return recipe
+    return replace(recipe, data=replace(recipe.data, source=local_sources(recipe.data.source)))
 
 
 def split_target(arguments: list[str]) -> tuple[str, list[str]]:
@@ -51,7 +64,7 @@ def is_run(target: str) -> bool:
 
 
 def read_target(target: str) -> tuple[str, dict[str, Any]]:
-    """The file and the table of the recipe that a name, a path or a text stands for, as it is written there."""
+    """The file and the table of the recipe that a name, a path or a text stands for, as written there."""
     path = Path(target)
     text = path.exists() and target not in shipped_recipes() and path.suffix not in (".toml", ".json")
     if not text or (path / RECIPE).exists():
@@ -80,14 +93,14 @@ def choose(file: str, table: dict[str, Any], arguments: list[str], prog: str) ->
 
 
 def options_of(recipe: Recipe, preset: object | None) -> type:
-    """The options as a record: those of this command, and the recipe's records with its values as defaults."""
-    option = tyro.conf.arg
+    """The options as a record: this command's, and the recipe's records with its values as defaults."""
     entries: list[Any] = [
         ("out", Annotated[Path | None, option(help="folder of the run (runs/NAME)")], None),
         ("resume", Annotated[Flag, option(help="go on from the newest good checkpoint")], False),
         ("print_config", Annotated[Flag, option(help="print the resolved recipe, train nothing")], False),
+        ("json", Annotated[Flag, option(help="print the outcome as JSON and nothing else")], False),
         ("text", Annotated[tuple[str, ...], option(name="data", help="texts in place of the recipe's")], ()),
-        ("run", Annotated[type(recipe.run), option(name="")], recipe.run),
+        ("run", Annotated[Run, option(name="")], recipe.run),
         ("data", type(recipe.data), recipe.data),
     ]
     if preset is not None:

@@ -1,4 +1,4 @@
-"""Where recipes are found: by name among those shipped with the package, or by the path of a file or folder."""
+"""Where recipes are found: by name among those shipped with the package, or by path."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def find_recipe(name: str | Path) -> Path:
-    """The recipe file that is meant by a shipped recipe's name, a file, or a folder with a `recipe.toml` in it.
+    """The recipe file meant by a shipped recipe's name, a file, or a folder with a `recipe.toml` in it.
 
     A shipped name wins over a path: write `./stdlib` for a folder of that name. Raises ConfigError, with the
     nearest name, for an unknown name, and InputMissingError for a path that is not there.

@@ -90,6 +90,7 @@ def converter() -> Converter:
     converter.register_structure_hook_factory(_is_record, record_reader)
     converter.register_structure_hook_factory(lambda t: get_origin(t) is Literal, _literal_reader)
     converter.register_structure_hook_factory(_is_tuple, lambda t: _tuple_reader(t, converter))
+    converter.register_structure_hook_factory(_is_table, lambda t: _table_reader(t, converter))
     converter.register_structure_hook_factory(_is_optional, lambda t: _optional_reader(t, converter))
     return converter
 
@@ -100,6 +101,10 @@ def _is_record(slot: object) -> bool:
 
 def _is_tuple(wanted: object) -> bool:
     return get_origin(wanted) is tuple
+
+
+def _is_table(wanted: object) -> bool:
+    return get_origin(wanted) is dict
 
 
 def _is_optional(wanted: object) -> bool:
@@ -191,6 +196,24 @@ def _tuple_reader(wanted: Any, converter: Converter) -> Callable[[object, type],
                 problem.add_note(IterableValidationNote(f"item {index}", index, part))
                 raise
         return tuple(items)
+
+    return read
+
+
+def _table_reader(wanted: Any, converter: Converter) -> Callable[[object, type], Any]:
+    inside = get_args(wanted)[1]
+
+    def read(value: object, _: type) -> Any:
+        if not isinstance(value, dict):
+            raise RefusedError(f"{shown(value)} is not a table")
+        items = {}
+        for key, item in value.items():
+            try:
+                items[key] = converter.structure(item, inside)
+            except Exception as problem:
+                problem.add_note(AttributeValidationNote(f"key {key}", _plain_key(key), inside))
+                raise
+        return items
 
     return read
 
