@@ -8,12 +8,16 @@ from torch import Tensor
 
 
 class Cache:
-    """Keys and values one attention has computed so far, in a buffer that grows by doubling."""
+    """Keys and values one attention has computed so far, in a buffer that grows by doubling.
+
+    The first buffer has room for `reserved` positions, where that is more than needed at once.
+    """
 
     complete = False
 
     def __init__(self) -> None:
         self.length = 0
+        self.reserved = 0
         self._k: Tensor | None = None
         self._v: Tensor | None = None
 
@@ -22,7 +26,8 @@ class Cache:
         end = self.length + k_BGLK.size(2)
         if self._k is None or self._v is None or end > self._k.size(2):
             self._k, self._v = (
-                grow(old, new, self.length, end) for old, new in ((self._k, k_BGLK), (self._v, v_BGLK))
+                grow(old, new, self.length, max(end, self.reserved))
+                for old, new in ((self._k, k_BGLK), (self._v, v_BGLK))
             )
         self._k[:, :, self.length : end] = k_BGLK
         self._v[:, :, self.length : end] = v_BGLK
@@ -56,9 +61,11 @@ class MemoryCache(Cache):
 
 
 def grow(old: Tensor | None, new_BGLK: Tensor, length: int, need: int) -> Tensor:
-    """A buffer with room for `need` positions and as many more, holding the first `length` of `old`."""
+    """A buffer with room for `need` positions, as many more where there was one before, and its first
+    `length`.
+    """
     B, G, _, K = new_BGLK.shape
-    room = need if old is None and need > 256 else max(64, 2 * need)
+    room = max(64, need if old is None else 2 * need)
     buffer = torch.empty(B, G, room, K, dtype=new_BGLK.dtype, device=new_BGLK.device)
     if old is not None:
         buffer[:, :, :length] = old[:, :, :length]
@@ -89,6 +96,11 @@ class State:
         if self.start_B is None:
             return None
         return torch.arange(self.length + new, device=device) >= self.start_B[:, None]
+
+    def reserve(self, length: int) -> None:
+        """Make room for this many places at the first step, so that nothing is copied as they fill."""
+        for cache in self.layers:
+            cache.reserved = length
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order (a beam's survivors)."""

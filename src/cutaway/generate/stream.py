@@ -1,0 +1,35 @@
+"""From tokens to text, piece by piece: every piece is whole characters, and all of them together are the
+full text.
+
+A token may end in the middle of a character. Its bytes wait for the rest; bytes that can no longer become a
+character are handed out as U+FFFD at once, so at most three bytes ever wait.
+"""
+
+from codecs import getincrementaldecoder
+from collections.abc import Sequence
+
+from cutaway.data.tokenizer import Tokenizer
+from cutaway.generate.stop import StopStrings
+
+Utf8 = getincrementaldecoder("utf-8")
+
+
+class TextStream:
+    """The text of tokens as they come, up to the first stop string."""
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()):
+        self.tokenizer, self.stops = tokenizer, StopStrings(stops)
+        self._characters = Utf8("replace")
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string has ended the text."""
+        return self.stops.found is not None
+
+    def push(self, token: int) -> str:
+        """Takes a token; returns the text that is certain now, often none."""
+        return self.stops.push(self._characters.decode(self.tokenizer.token_bytes(token)))
+
+    def finish(self) -> str:
+        """No more tokens come: returns the rest, an unfinished character as U+FFFD."""
+        return self.stops.push(self._characters.decode(b"", final=True)) + self.stops.finish()
