@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cutaway import spec
 from cutaway.errors import ConfigError
-from cutaway.nn.attend import attend_fused, attend_openly, normalise, score
+from cutaway.nn.attend import attend, attend_openly
 from cutaway.nn.cache import Cache
 from cutaway.nn.mask import Mask
 from cutaway.nn.part import computes, part
@@ -77,11 +77,7 @@ class Attention(nn.Module):
                 q_BHLK, k_BGMK, v_BGMK, mask, self.scale, cap=self.cap, dropout=dropout, tap=tap
             )
         else:
-            if tap.wants("scores", "pattern"):  # beside the fused result, which stays what it is
-                scores_BHLM = tap("scores", score(q_BHLK, k_BGMK, mask, self.scale, self.cap))
-                if tap.wants("pattern"):
-                    tap("pattern", normalise(scores_BHLM, mask))
-            mix_BHLK = attend_fused(q_BHLK, k_BGMK, v_BGMK, mask, self.scale)
+            mix_BHLK = attend(q_BHLK, k_BGMK, v_BGMK, mask, self.scale, tap)
         mix_BHLK = tap("mix", mix_BHLK)
         return tap("out", self.out(mix_BHLK.transpose(1, 2).flatten(-2)))
 
