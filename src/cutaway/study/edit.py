@@ -15,7 +15,7 @@ from cutaway import spec
 from cutaway.errors import TapError
 from cutaway.models import sites
 from cutaway.study.names import find, matcher
-from cutaway.study.subject import Subject, subject
+from cutaway.study.subject import Subject, many_graphs, subject
 from cutaway.tap import Add, Copy, Edit, Replace, Scale, Scene, fitting, in_force
 
 
@@ -98,22 +98,24 @@ def edit(thing: Any, *changes: Mapping[str, Change | Edit | Skip]) -> Iterator[N
                 if name in bound:
                     raise TapError(f"two changes at {name}: give one, or nest two `edit`")
                 bound[name] = made
-    with in_force(studied.model, bound):
+    with in_force(studied.model, bound), many_graphs():
         yield
     for name, made in bound.items():
-        if made.reached is None:
-            raise TapError(f"the edit at {name} was never applied: no call of the model reached it")
-        if made.last is not None and made.last >= made.reached:
-            raise TapError(f"the edit at {name}, position {made.last}: only {made.reached} positions came by")
+        made.check(name)
 
 
 def bind(pattern: str, wanted: Change | Edit | Skip, studied: Subject) -> "dict[str, Watched]":
     """Tap name -> edit, checked against the model's taps."""
     if isinstance(wanted, Skip):
         return {name: Watched(made) for name, made in detours(pattern, studied.plan).items()}
-    shapes = sites(studied.plan)
     made = wanted if isinstance(wanted, Change) else Change(wanted)
-    return {name: restrict(made, name, shapes[name]) for name in find(pattern, studied.plan)}
+    # axes that do not change with the text; an edit that does not fit these is refused before anything runs
+    one, other = sites(studied.plan, 1, 3), sites(studied.plan, 2, 2)
+    shapes = {
+        name: tuple(a if a == b else None for a, b in zip(one[name], other[name], strict=True))
+        for name in find(pattern, studied.plan)
+    }
+    return {name: restrict(made, name, shape) for name, shape in shapes.items()}
 
 
 def detours(pattern: str, plan: spec.Model) -> dict[str, Edit]:
@@ -135,9 +137,13 @@ def detours(pattern: str, plan: spec.Model) -> dict[str, Edit]:
     return made
 
 
-def restrict(wanted: Change, name: str, shape: tuple[int, ...]) -> "Watched":
-    """The edit with its heads and positions, where the tap has such axes."""
+def restrict(wanted: Change, name: str, shape: tuple[int | None, ...]) -> "Watched":
+    """The edit with its heads and positions, where the tap has such axes (None is an axis of any size)."""
     made, heads, positions = wanted.edit, wanted.heads, wanted.positions
+    given = next((tensor for tensor in vars(made).values() if isinstance(tensor, Tensor)), torch.zeros(()))
+    pairs = zip(given.shape[::-1], shape[::-1], strict=False)
+    if given.dim() > len(shape) or any(a != 1 and b is not None and a != b for a, b in pairs):
+        raise TapError(f"edit at {name}: {tuple(given.shape)} does not fit {shown(shape)}")
     by_rows = isinstance(made, Replace) and positions is not None and made.other.dim() > 1
     if by_rows and made.other.size(-2) == len(positions) > 1:
         made = ReplaceRows(made.other, torch.tensor(positions))
@@ -145,8 +151,8 @@ def restrict(wanted: Change, name: str, shape: tuple[int, ...]) -> "Watched":
         made = At(made, torch.tensor(positions))
     if heads is not None:
         if len(shape) != 4 and not (len(shape) == 3 and name.rpartition(".")[2] == "bias"):
-            raise TapError(f"{name} has no heads: its shape is like {shape}")
-        count = shape[-3]
+            raise TapError(f"{name} has no heads: its shape is {shown(shape)}")
+        count = shape[-3] or 0
         if not heads or not all(0 <= head < count for head in heads):
             raise TapError(f"{name} has heads 0 to {count - 1}, not {list(heads)}")
         where = torch.zeros(count, 1, 1, dtype=torch.bool)
@@ -154,10 +160,15 @@ def restrict(wanted: Change, name: str, shape: tuple[int, ...]) -> "Watched":
         made = Within(made, where)
     if positions is not None:
         if len(shape) < 3 and name.rpartition(".")[2] != "position":
-            raise TapError(f"{name} has no positions: its shape is like {shape}")
+            raise TapError(f"{name} has no positions: its shape is {shown(shape)}")
         if not positions or min(positions) < 0:
             raise TapError(f"{name}: positions count from 0, not {list(positions)}")
     return Watched(made, None if positions is None else max(positions))
+
+
+def shown(shape: tuple[int | None, ...]) -> str:
+    """(any, 12, any, 64)"""
+    return "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
 
 
 @dataclass(eq=False)
@@ -173,11 +184,18 @@ class Watched(Edit):
         return self.edit.needs
 
     def __call__(self, value: Tensor, scene: Scene) -> Tensor:
-        end = scene.first + value.size(-2)
-        if scene.whole and self.last is not None and self.last >= end:
-            raise TapError(f"edit at {scene.name}, position {self.last}: there are {end} positions")
-        self.reached = end
+        self.reached = scene.first + value.size(-2)
+        # In a compiled graph a look at `last` would compile anew for every position: `edit` looks on leaving.
+        if scene.whole and not torch.compiler.is_compiling():
+            self.check(scene.name)
         return self.edit(value, scene)
+
+    def check(self, name: str) -> None:
+        """Raises TapError where the edit was never applied, or its last position never came by."""
+        if self.reached is None:
+            raise TapError(f"the edit at {name} was never applied: no call of the model reached it")
+        if self.last is not None and self.last >= self.reached:
+            raise TapError(f"the edit at {name}, position {self.last}: there are {self.reached} positions")
 
 
 @dataclass(eq=False)

@@ -3,8 +3,9 @@
 B batch   L position
 """
 
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,9 @@ from cutaway import spec
 from cutaway.errors import ConfigError, LimitError
 
 Inputs = Any  # text, token ids, a list of either, a tensor; for an encoder-decoder a pair of those
+
+
+GRAPHS = 200  # a 124M model has about as many taps
 
 
 class Subject(NamedTuple):
@@ -102,3 +106,9 @@ def looking(studied: Subject) -> Iterator[None]:
     finally:
         if training:
             studied.model.train()
+
+
+def many_graphs() -> AbstractContextManager[Any]:
+    """Room for a compiled graph for each set of taps looked at; torch gives up after the eighth otherwise."""
+    dynamo = sys.modules.get("torch._dynamo")  # where it was never imported nothing is compiled
+    return nullcontext() if dynamo is None else dynamo.config.patch(recompile_limit=GRAPHS)

@@ -12,7 +12,7 @@ from torch import Tensor
 from cutaway import spec
 from cutaway.errors import TapError, nearest
 from cutaway.study.names import find
-from cutaway.study.subject import Inputs, arguments, looking, subject
+from cutaway.study.subject import Inputs, arguments, looking, many_graphs, subject
 from cutaway.tap import Recorder, edits_of
 
 
@@ -58,7 +58,7 @@ def trace(thing: Any, inputs: Inputs, keep: str | Sequence[str] = "**") -> Trace
     names = {name for pattern in patterns for name in find(pattern, studied.plan)}
     positional, keyword = arguments(studied, inputs)
     recorder = Recorder(names, edits_of(studied.model))
-    with looking(studied):
+    with looking(studied), many_graphs():
         studied.run(*positional, **keyword, tap=recorder)
     if silent := names - recorder.seen.keys():
         raise TapError(f"taps that never fired: {', '.join(sorted(silent))}")
