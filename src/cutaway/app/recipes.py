@@ -169,7 +169,8 @@ def train_seed(options: Train) -> tuple[Path, SeedResult]:
             raise ConfigError(f"--data: {recipe.name} makes its own examples; leave the option out")
         recipe = replace(recipe, data=replace(recipe.data, source=options.data))
     from cutaway.app.outcome import sample
-    from cutaway.train.progress import Silent, reporter
+    from cutaway.app.progress import reporter
+    from cutaway.train.progress import Silent
     from cutaway.train.runner import Runner
 
     out = options.out or Path("runs") / f"{recipe.name}-seed-{options.seed}"

@@ -30,7 +30,8 @@ def run(arguments: list[str]) -> int:
         return 0
     out = options.out or (Path(target) if options.resume and is_run(target) else Path("runs") / recipe.name)
     from cutaway.app.outcome import conclude, describe, sample
-    from cutaway.train.progress import Silent, reporter
+    from cutaway.app.progress import reporter
+    from cutaway.train.progress import Silent
     from cutaway.train.runner import Runner
 
     say = Silent() if options.json else reporter(recipe.run.steps)
