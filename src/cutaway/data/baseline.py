@@ -92,9 +92,7 @@ def _keys(tokens: np.ndarray, size: int, vocab: int) -> np.ndarray:
 
 
 def _frequencies(counted: Counts, tokens: np.ndarray, size: int, vocab: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each token after the first, how often it followed its context in training, and the context's
-    bucket.
-    """
+    """How often each token after the first followed its context in training, and the context's bucket."""
     keys_E = _keys(tokens, size, vocab)
     missing = np.full(max(0, size - 2), -1)  # tokens whose context would begin before the text
     keys_E = np.concatenate([missing, keys_E[1:] if size == 1 else keys_E])[: len(tokens) - 1]

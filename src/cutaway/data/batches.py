@@ -22,8 +22,7 @@ ORDER, PHASE = 1, 2  # what a random number is for, so that no two uses share on
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches of windows of `tokens` (one axis of ids): step t holds the examples t batch .. (t + 1) batch -
-    1.
+    """Batches of windows of `tokens` (one axis of ids), in an order that `seed` alone decides.
 
     Raises LimitError where there are fewer than length + 1 tokens.
     """
@@ -71,9 +70,7 @@ class Batches:
 
 
 def rank_rows(batch: int, rank: int, world: int) -> slice:
-    """The rows of the global batch that belong to one rank; ConfigError where they cannot be shared
-    equally.
-    """
+    """The rows of the global batch that belong to one rank; ConfigError where it cannot be shared equally."""
     if batch % world:
         sizes = [size for size in range(1, batch + 1) if batch % size == 0]
         raise ConfigError(f"batch {batch} cannot be shared by {world} processes; it can by {sizes}")
@@ -103,8 +100,7 @@ def evaluation_windows(
 
 
 def permute(places_E: np.ndarray, size: int, keys_E: np.ndarray) -> np.ndarray:
-    """Sends each place in 0 .. size - 1 to another, one to one for each key; both are arrays, int64 and
-    uint64.
+    """Sends each place in 0 .. size - 1 to another, one to one for each key; int64 places, uint64 keys.
 
     Written in two digits, of radix a and b with a b >= size, a place goes through rounds that add to one
     digit a random function of the other. A result of `size` or more goes through again until it falls inside.

@@ -15,7 +15,5 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 
 def seed_key(seed: int) -> np.ndarray:
-    """A seed of any size as one mixed number, on an axis of its own (NumPy warns when a bare number
-    wraps).
-    """
+    """A seed of any size as one mixed number, uint64 (1,): NumPy would warn where a bare number wraps."""
     return mix(np.array([seed % 2**64], np.uint64))

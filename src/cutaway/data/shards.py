@@ -1,5 +1,4 @@
-"""Token shards: a corpus as one array of ids on disk, mapped into memory, made once and found again by its
-digest.
+"""Token shards: a corpus as one array of ids on disk, mapped into memory, made once and found again.
 
 `<cache>/tokens/<digest>/` holds tokens.bin (the ids in the smallest unsigned type that has room for the
 vocabulary, little-endian), shard.json (type, counts, digests, the index of documents) and the manifest. The
@@ -40,9 +39,7 @@ class Span:
 
 @dataclass(frozen=True)
 class TokenShard:
-    """A corpus as ids: `tokens` (one axis, read only), the spans of its documents, its size in UTF-8
-    bytes.
-    """
+    """A corpus as ids: `tokens` (one axis, read only), where its documents lie, its size in UTF-8 bytes."""
 
     tokens: np.ndarray
     documents: tuple[Span, ...]

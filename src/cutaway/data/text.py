@@ -5,8 +5,8 @@ us. Text is UTF-8 and nothing else: a leading byte-order mark is dropped, a NUL 
 with its place, newlines are kept as they are.
 
 Of a folder everything below it is read in the order of the names, except: names that begin with a dot; files
-with a NUL in their first 8,000 bytes, which are taken for binary; files of white space only. Of `stdlib:`
-every `*.py` is read except tests, installed packages and the few files that are not UTF-8.
+with a NUL in their first 8,000 bytes, which are taken for binary; files of white space only.
+Of `stdlib:` every `*.py` is read except tests, IDLE, installed packages and the few files that are not UTF-8.
 """
 
 import gzip

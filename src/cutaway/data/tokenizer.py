@@ -1,10 +1,10 @@
 """Tokenizers: text to integer ids and back.
 
-Three kinds of our own, all kept as the `tokenizer.json` of the tokenizers library, which Hugging Face reads
-too: bytes       id = value of the UTF-8 byte, and an end token: 257 ids, any text characters  one id for each
-distinct character, in sorted order, and nothing else: nanoGPT's subwords    byte-level byte-pair encoding
-(Sennrich et al. 2016, Radford et al. 2019), and an end token: any text A tokenizer.json of another origin
-loads as `subwords`.
+Three kinds of our own, each kept as a `tokenizer.json` of the tokenizers library, as Hugging Face reads it.
+bytes: the id is the value of the UTF-8 byte; 256 is the end token; any text.
+characters: an id for each distinct character, in sorted order, and no end token, as nanoGPT has it.
+subwords: byte-level byte-pair encoding (Sennrich et al. 2016, Radford et al. 2019), the last id ends a
+document; any text. A tokenizer.json of another origin counts as this kind.
 
 Text never turns into the end token: `<|end|>` written in a text is seven ordinary characters.
 """
@@ -54,11 +54,7 @@ class Tokenizer:
         return hashlib.sha256(json.dumps(self.record, sort_keys=True).encode()).hexdigest()
 
     def encode(self, text: str) -> np.ndarray:
-        """The ids of a text, int64.
-
-        Raises LimitError, naming the character and its position, where a character tokenizer does not know
-        one.
-        """
+        """The ids of a text, int64; LimitError names a character that has none, and its place."""
         match self.kind:
             case "bytes":
                 return np.frombuffer(_utf8(text), np.uint8).astype(np.int64)
@@ -68,9 +64,7 @@ class Tokenizer:
                 return np.concatenate([np.empty(0, np.int64), *self._encode_batch(self._pieces(text))])
 
     def encode_documents(self, documents: Iterable[Document]) -> Iterator[np.ndarray]:
-        """The ids of each document in turn, int64, without end tokens; many documents at a time on all
-        cores.
-        """
+        """The ids of each document in turn, int64, without end tokens; on all cores, many at a time."""
         if self.kind != "subwords":
             for document in documents:
                 try:
@@ -97,9 +91,7 @@ class Tokenizer:
         return b"".join([self.token_bytes(int(number)) for number in ids])
 
     def token_bytes(self, number: int) -> bytes:
-        """The bytes one token stands for; none for a special token. Raises LimitError for an id out of
-        range.
-        """
+        """The bytes one token stands for, none for a special one; LimitError where there is no such id."""
         found = self._bytes.get(number)
         if found is None:
             raise LimitError(
@@ -204,9 +196,7 @@ def character_tokenizer(characters: Iterable[str], special: Sequence[str] = ()) 
 
 
 def subword_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
-    """Byte-level byte-pair encoding with at most `vocab` ids: fewer where the texts have too few pairs
-    to merge.
-    """
+    """Byte-level byte-pair encoding with at most `vocab` ids: fewer where the texts have too few pairs."""
     if vocab < 257:
         raise ConfigError(
             f"vocab {vocab}: byte-level subwords need at least 257 (256 bytes and the end token)"

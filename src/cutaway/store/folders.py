@@ -78,9 +78,7 @@ def verify_sizes(folder: Path) -> None:
 
 
 def sweep(parent: Path) -> list[Path]:
-    """Removes, and returns, what processes of this machine left half-written in a folder and no longer
-    run.
-    """
+    """Removes, and returns, what processes of this machine that no longer run left half-written."""
     removed = []
     for path in sorted(Path(parent).glob(".*.tmp-*")):
         found = TEMPORARY.fullmatch(path.name)
