@@ -44,11 +44,22 @@ function showAttention() {
   if (!attentionKinds.length) return null;
   if (!attentionKinds[state.kind]) state.kind = 0;
   const now = () => attentionKinds[state.kind];
-  state.layer = Math.min(state.layer, now().heads.length - 1);
-  state.head = Math.min(state.head, now().heads[state.layer] - 1);
+  // Unless the address says otherwise, begin with the head the text misses most.
+  if (state.layer === null || state.head === null) {
+    const [, name] = now().tap.match(/\.(attn|cross)\./), side = now().tap.match(/^(encoder\.|decoder\.)?/)[0];
+    const own = (report.effects?.parts ?? []).filter((part) => part.head !== null && part.kind === name && part.stack === side && part.loss !== null);
+    const missed = own.reduce((a, b) => (a && a.loss >= b.loss ? a : b), null) ?? { layer: 0, head: 0 };
+    state.layer ??= missed.layer;
+    state.head ??= missed.head;
+  }
+  const settle = () => {
+    const { heads } = now(), layer = heads[state.layer] ? state.layer : heads.findIndex((count) => count > 0);
+    return { layer, head: Math.min(state.head, heads[layer] - 1) };
+  };
+  Object.assign(state, settle());
 
   // the grid of heads
-  const grid = make("div.heads", { role: "grid", "aria-label": "Heads by layer" });
+  const grid = make("div.heads", { role: "radiogroup", "aria-label": "Heads by layer" });
   let buttons = [], drawn = 0;
   const build = () => {
     const { heads } = now(), most = Math.max(...heads);
@@ -63,7 +74,7 @@ function showAttention() {
           cells.push(make("span"));
           continue;
         }
-        const button = make("button", { type: "button", role: "gridcell", tabindex: "-1", "aria-label": `block ${layer}, head ${head}`,
+        const button = make("button", { type: "button", role: "radio", tabindex: "-1", "aria-label": `block ${layer}, head ${head}`,
           title: `block ${layer}, head ${head}`, onclick: () => change({ layer, head }) });
         button.dataset.layer = layer;
         button.dataset.head = head;
@@ -77,7 +88,7 @@ function showAttention() {
   };
   const fill = async () => {
     const turn = ++drawn, kind = state.kind, { heads, steps } = now();
-    const order = [state.layer, ...heads.keys()].filter((layer, i, all) => all.indexOf(layer) === i);
+    const order = [state.layer, ...heads.keys()].filter((layer, i, all) => heads[layer] && all.indexOf(layer) === i);
     for (const layer of order) {
       const all = await codes(kind, layer);
       if (turn !== drawn) return;
@@ -89,7 +100,7 @@ function showAttention() {
   };
   const mark = () => buttons.forEach((button) => {
     const here = Number(button.dataset.layer) === state.layer && Number(button.dataset.head) === state.head;
-    button.setAttribute("aria-selected", here);
+    button.setAttribute("aria-checked", here);
     button.tabIndex = here ? 0 : -1;
   });
   grid.addEventListener("keydown", (event) => {
@@ -104,10 +115,9 @@ function showAttention() {
   const canvas = make("canvas.matrix", { tabindex: "0", role: "img", "aria-label": "Attention of one head: rows ask, columns are looked at" });
   const reading = make("p.reading", { "aria-live": "polite" });
   const title = make("h3");
-  let reader = null, looked = null, frame = null;
+  let reader = null, looked = null, frame = null, image = null, drawnKey = null, shadedKey = null;
   const asks = () => Math.min(looked?.query ?? pinned(), stream(now().queries).length - 1);
   const pinned = () => (now().queries === "text" ? state.at : Math.min(state.at, stream(now().queries).length - 1));
-  const spans = () => [["0", 0], ["128", 128], ["48", 48], ["24", 24]];
 
   const load = async () => {
     const { kind, layer, head } = state;
@@ -137,10 +147,14 @@ function showAttention() {
     const pen = fit(canvas, width, height);
     frame = { rows, columns, cell, heightCell, margin };
     const { steps } = now();
-    const image = picture(rows.size, columns.size, (r, c) => {
-      const code = reader.code(rows.from + r, columns.from + c);
-      return code < 0 ? -1 : Math.round((code * 255) / steps);
-    }, "weight");
+    const key = [state.kind, state.layer, state.head, rows.from, columns.from, rows.size, night.matches].join(" ");
+    if (drawnKey !== key) {
+      drawnKey = key;
+      image = picture(rows.size, columns.size, (r, c) => {
+        const code = reader.code(rows.from + r, columns.from + c);
+        return code < 0 ? -1 : Math.round((code * 255) / steps);
+      }, "weight");
+    }
     pen.imageSmoothingEnabled = cell < 1;
     pen.drawImage(image, margin, margin, cell * columns.size, heightCell * rows.size);
     pen.strokeStyle = shade("rule");
@@ -207,8 +221,12 @@ function showAttention() {
   const tell = () => {
     const { queries, memory, steps } = now(), query = asks();
     const weights = Array.from({ length: reader.M }, (_, m) => Math.max(-1, reader.code(query, m)));
-    texts[memory].spans.forEach((span, m) => paint(span, "weight", weights[m] < 0 ? null : weights[m] / steps));
-    texts[queries].mark(query);
+    const key = [state.kind, state.layer, state.head, query, night.matches].join(" ");
+    if (shadedKey !== key) {
+      shadedKey = key;
+      texts[memory].spans.forEach((span, m) => paint(span, "weight", weights[m] < 0 ? null : weights[m] / steps));
+      texts[queries].mark(query);
+    }
     const order = weights.map((code, m) => [code, m]).filter(([code]) => code > 0).sort((a, b) => b[0] - a[0] || a[1] - b[1]);
     const said = (m) => `${percent(weightOf(weights[m], steps))}`;
     const pieces = [chip(stream(queries)[query]), ` at ${query} `];
@@ -260,12 +278,12 @@ function showAttention() {
   const error = `Weights are kept as ${now().steps} steps of their square root: ±${(100 * weightError(now().steps * Math.sqrt(0.01), now().steps)).toFixed(2)} `
     + `percentage points at 1 %, ±${(100 * weightError(now().steps * Math.sqrt(0.5), now().steps)).toFixed(2)} at 50 %.`;
   const figure = make("figure", {},
-    make("div.bar", {}, kinds, make("span.grow"), legend("weight", "0 %", "100 % of a token's attention")),
+    kinds ? make("div.bar", {}, kinds) : null,
     make("div.attention", {},
-      make("div", {}, make("div.bar", {}, make("h3", {}, "Every head")), grid),
-      make("div", {}, make("div.bar", {}, title, make("span.grow"), zoom, saver(canvas, () => `attention-block-${state.layer}-head-${state.head}`)),
+      make("div", {}, make("div.bar", {}, make("h3", {}, "Every head"), make("span.grow"), legend("weight", "0 %", "100 %")), grid, looks),
+      make("div.large", {}, make("div.bar", {}, title, make("span.grow"), zoom, saver(canvas, () => `attention-block-${state.layer}-head-${state.head}`)),
         canvas, reading)),
-    looks, source(error));
+    source(error));
   section("attention", "Attention", [
     "In every block, each token gathers information from others. ", make("b", {}, "A row is the token that asks, a column the token it looks at"),
     "; the darker, the more it takes (colour follows the square root, so that faint looks show). Every head has a habit: ",
@@ -278,9 +296,8 @@ function showAttention() {
     load();
   });
   onChange(["kind"], () => {
-    const { heads } = now();
-    change({ layer: Math.min(state.layer, heads.length - 1), head: Math.min(state.head, heads[0] - 1) });
-    reader = looked = anchor = null;
+    Object.assign(state, settle());
+    reader = looked = anchor = shadedKey = null;
     buildTexts();
     build();
     load();

@@ -5,13 +5,12 @@ function showEffects() {
   if (!data) return null;
   const { parts } = data, ids = stream("text"), L = ids.length;
   const plain = report.text.losses.slice(1);
-  const base = plain.reduce((a, b) => a + b, 0) / plain.length;
+  const base = data.before;
   const deltas = parts.map((part) => (part.loss === null ? null : part.loss - base));
   const sizes = deltas.filter((d) => d !== null).map(Math.abs);
   const top = Math.max(0.01, ...sizes), soft = Math.max(top / 200, 1e-4);
   // linear near nothing, logarithmic far out, so that a head and a whole layer fit one scale
   const share = (d) => (d === null ? null : 0.5 + (0.5 * Math.sign(d) * Math.log1p(Math.abs(d) / soft)) / Math.log1p(top / soft));
-  const groups = [["", "attn", "attention"], ["", "cross", "cross-attention"], ["", "ffn", "feed-forward"], ["", "layer", "whole block"]];
   const stacks = [...new Set(parts.map((part) => part.stack))];
   if (state.part === null || state.part >= parts.length) {
     state.part = deltas.indexOf(Math.max(...deltas.map((d, i) => (parts[i].head !== null && d !== null ? d : -Infinity))));
@@ -19,7 +18,7 @@ function showEffects() {
   }
   const naming = (part) => {
     const side = { "encoder.": "encoder ", "decoder.": "decoder " }[part.stack] ?? "";
-    const what = { attn: "attention", cross: "cross-attention", ffn: "feed-forward", layer: "block" }[part.kind];
+    const what = { attn: "attention", mixer: "mixer", cross: "cross-attention", ffn: "feed-forward" }[part.kind];
     if (part.head !== null) return `${side}block ${part.layer}, ${part.kind === "cross" ? "cross-attention " : ""}head ${part.head}`;
     return part.kind === "layer" ? `${side}block ${part.layer}, all of it` : `${side}block ${part.layer}, its ${what}`;
   };
@@ -27,10 +26,12 @@ function showEffects() {
   const table_ = (stack) => {
     const own = parts.map((part, index) => ({ part, index })).filter(({ part }) => part.stack === stack);
     const columns = [];
-    for (const kind of ["attn", "cross"]) {
+    for (const kind of ["attn", "mixer", "cross"]) {
+      if (!own.some(({ part }) => part.kind === kind)) continue;
       const heads = Math.max(-1, ...own.filter(({ part }) => part.kind === kind && part.head !== null).map(({ part }) => part.head)) + 1;
       for (let head = 0; head < heads; head++) columns.push({ kind, head, label: head === 0 ? (kind === "cross" ? "cross 0" : "head 0") : String(head) });
-      if (heads) columns.push({ kind, head: null, label: kind === "cross" ? "all cross" : "all heads", wide: true }, null);
+      const all = { attn: "all heads", mixer: "mixer", cross: "all cross" }[kind];
+      columns.push({ kind, head: null, label: all, wide: true }, null);
     }
     if (own.some(({ part }) => part.kind === "ffn")) columns.push({ kind: "ffn", head: null, label: "feed-fwd", wide: true }, null);
     columns.push({ kind: "layer", head: null, label: "block", wide: true });
@@ -87,7 +88,7 @@ function showEffects() {
     paint(button, "change", share(deltas[index]));
   });
   const mark = () => cells.forEach((button, index) => {
-    button.setAttribute("aria-selected", index === state.part);
+    button.setAttribute("aria-pressed", index === state.part);
     button.tabIndex = index === state.part ? 0 : -1;
   });
   const tell = () => {
@@ -124,7 +125,7 @@ function showEffects() {
 
   const figure = make("figure", {},
     make("div.bar", {}, legend("change", `−${fixed(top)}: better without`, `+${fixed(top)} nats: missed`), make("span.small.muted", {}, "(scale logarithmic outside the middle)")),
-    make("div.split", {}, make("div", {}, maps, heading, reading, text.box), detail),
+    make("div.split", {}, maps, detail), heading, reading, text.box,
     source("Off means: the part adds exactly zero to what passes through."));
   section("effects", "Switched off", [
     "The text is read again with one part missing. ", make("b", {}, "The number is how much the average loss of the text changes"),

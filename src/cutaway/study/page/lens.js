@@ -52,7 +52,7 @@ function showLens() {
       make("caption.unseen", {}, "The likeliest next token after each layer"),
       make("thead", {}, make("tr", {}, make("th", { scope: "row" }, "reads"), ...places.map(heading))),
       make("tbody", {}, ...body));
-    if (data.losses) table_.append(make("tfoot", {}, make("tr", {}, make("th", { scope: "row" }, "then came"),
+    if (data.losses) table_.append(make("tfoot", {}, make("tr", {}, make("th", { scope: "row" }, "next"),
       ...places.map((l) => make("th", { scope: "col" }, l < L - 1 ? word(ids[l + 1]) : "?")))));
     tableBox.replaceChildren(table_);
   };

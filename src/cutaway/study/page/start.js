@@ -18,13 +18,14 @@ function summary() {
   const about = `A transformer of ${fact.layers} layers and ${fact.parameters} parameters reads ${length}. This page shows what happened inside, from the text to the prediction.`;
   if (report.predicts) {
     const losses = report.text.losses.slice(1), sum = losses.reduce((a, b) => a + b, 0);
-    figures.push([fixed(sum / losses.length, 3), "nats a token: loss of this text"]);
-    if (report.size.bytes) figures.push([fixed(sum / Math.LN2 / report.size.bytes, 3), "bits a byte: the same, whatever the tokenizer"]);
-    const first = report.text.ranks.filter((rank) => rank === 1).length;
+    figures.push([fixed(sum / losses.length, 3), "nats a token: its loss on this text"]);
+    if (report.size.bytes) figures.push([fixed(sum / Math.LN2 / report.size.bytes, 3), "bits a byte: the same, comparable across tokenizers"]);
+    const first = ids.filter((id, at) => at > 0 && report.text.options[at - 1][0][0] === id).length;
     figures.push([`${Math.round((100 * first) / losses.length)} %`, "of the tokens were its first guess"]);
     const [id, probability] = report.text.options.at(-1)[0];
-    figures.push([`${word(id)} ${percent(probability)}`, "is what it expects next"]);
+    figures.push([make("span", {}, chip(id), percent(probability)), "is what it expects to come next"]);
   }
+  if (report.training?.bits) figures.push([fixed(report.training.bits, 3), "bits a byte on all the text put aside"]);
   return { figures, about };
 }
 

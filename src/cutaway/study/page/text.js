@@ -12,10 +12,10 @@ function showText() {
     const loss = prediction?.losses?.[at] ?? null;
     const children = [make("h3", {}, "Token ", chip(ids[at]))];
     if (predicts && at > 0) {
-      const rank = prediction.ranks[at];
+      const rank = prediction.options[at - 1].findIndex(([id]) => id === ids[at]) + 1;
       children.push(facts(["position", `${at} of ${ids.length - 1}`], ["id", String(ids[at])],
         ["loss", `${fixed(loss)} nats`], ["probability", percent(loss === null ? null : Math.exp(-loss))],
-        ["rank", rank === 1 ? "1st: its first guess" : `${grouped(rank)} of ${grouped(report.size.vocab)}`]),
+        ["rank", rank === 1 ? "its first guess" : rank ? `its guess number ${rank}` : `not among its first ${prediction.options[at - 1].length}`]),
       make("p.small.muted", {}, "What it expected here, before seeing it:"),
       optionList(prediction.options[at - 1], ids[at]));
     } else {

@@ -19,7 +19,7 @@ function tokenText(name, { short = false, label, onpick, onlook = null, first = 
   const box = make(short ? "div.tokens.short" : "div.tokens", { role: "listbox", tabindex: "0", "aria-label": label });
   const spans = ids.map((id, position) => {
     const [text, kind] = vocabulary.get(id) ?? [`#${id}`, "special"];
-    const span = make("span.token", { role: "option", id: `${box.ariaLabel}-${position}`, "data-at": position });
+    const span = make("span.token", { role: "option", "data-at": position });
     if (position === first) span.classList.add("first");
     if (kind !== "text") span.append(make("span.sign", {}, text));
     else for (const letter of text) {

@@ -26,7 +26,7 @@ function showTraining() {
     const width = narrow ? 660 : curve.width, height = curve.height;
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const name = state.axis, usable = points.filter((p) => Number.isFinite(p[name]));
-    const values = usable.flatMap((p) => [p.loss, p.validation]).filter(Number.isFinite);
+    const values = usable.flatMap((p) => [p.loss, p.validation_sample, p.validation]).filter(Number.isFinite);
     const xs = usable.map((p) => p[name]);
     const [x0, x1] = [Math.min(...xs), Math.max(...xs)];
     const [y0, y1] = [Math.min(...values), Math.max(...values)];
@@ -45,19 +45,21 @@ function showTraining() {
     const line = (key) => usable.filter((p) => Number.isFinite(p[key]));
     const path = (list, key) => list.map((p, i) => `${i ? "L" : "M"}${x(p[name]).toFixed(1)} ${y(p[key]).toFixed(1)}`).join("");
     parts.push(draw("path", { class: "loss", d: path(line("loss"), "loss") }));
-    const checks = line("validation");
-    parts.push(draw("path", { class: "validation", d: path(checks, "validation") }));
-    if (checks.length <= 80) for (const p of checks) parts.push(draw("circle", { cx: x(p[name]), cy: y(p.validation), r: 3 }));
+    const checks = line("validation_sample"), whole = line("validation");
+    parts.push(draw("path", { class: "validation", d: path(checks, "validation_sample") }));
+    if (checks.length <= 80) for (const p of checks) parts.push(draw("circle", { cx: x(p[name]), cy: y(p.validation_sample), r: 2.5 }));
+    for (const p of whole) parts.push(draw("circle", { class: "whole", cx: x(p[name]), cy: y(p.validation), r: 5 }));
     const cursor = draw("line", { class: "cursor", y1: curve.top, y2: bottom, visibility: "hidden" });
     svg.replaceChildren(...parts, cursor);
     const say = (p) => {
       const shown = [`step ${grouped(p.step)}`, Number.isFinite(p.loss) ? `training loss ${fixed(p.loss, 3)}` : null,
-        Number.isFinite(p.validation) ? `validation loss ${fixed(p.validation, 3)}` : null,
+        Number.isFinite(p.validation_sample) ? `on a part of the text put aside ${fixed(p.validation_sample, 3)}` : null,
+        Number.isFinite(p.validation) ? `on all text put aside ${fixed(p.validation, 3)}` : null,
         Number.isFinite(p.tokens) ? `${grouped(p.tokens)} tokens` : null,
         Number.isFinite(p.seconds) ? `${fixed(p.seconds, 1)} s` : null];
       reading.textContent = shown.filter(Boolean).join(" · ");
     };
-    say(checks.at(-1) ?? usable.at(-1));
+    say(whole.at(-1) ?? checks.at(-1) ?? usable.at(-1));
     svg.onpointermove = (event) => {
       const box = svg.getBoundingClientRect();
       const wanted = ((event.clientX - box.left) / box.width) * width;
@@ -73,7 +75,8 @@ function showTraining() {
   const key = (variable, text) => make("span.legend", {},
     make("span.key", { style: { background: `var(--${variable})` } }), text);
   const bar = make("div.bar", {}, key("accent", "on the examples it trains on"),
-    has("validation") ? key("warm", "on text put aside") : null, make("span.grow"),
+    has("validation_sample") ? key("warm", "on a part of the text put aside") : null,
+    has("validation") ? make("span.legend", {}, make("span.ring"), "on all of it, at the end") : null, make("span.grow"),
     axes.length > 1 ? choice("Horizontal axis", axes, "axis") : null);
   const note = stride > 1 ? `Every ${stride}th step is drawn.` : "Every recorded step is drawn, without smoothing.";
   const children = [make("figure", {}, bar, svg, reading, source(note))];
