@@ -54,7 +54,7 @@ RULES: dict[type, dict[str, Rule]] = {
     m.Paired: {"width": COUNT},
     r.Text: {"source": SOME, "vocab": COUNT, "validation": INSIDE},
     r.Reversal: {
-        "letters": ("must be from 1 to 26", lambda v: 1 <= v <= 26),
+        "letters": ("must be from 2 to 26", lambda v: 2 <= v <= 26),
         "shortest": COUNT,
         "longest": COUNT,
     },
