@@ -29,8 +29,8 @@ ANY_CHARACTER = r"[\s\S]"
 PIECE_CHARACTERS = 2**16
 BATCH_CHARACTERS = 2**22  # bounds the memory of the library's results, about 100 bytes a token
 MOST_FILE_BYTES = 2**28
-KINDS = ("bytes", "characters", "subwords")
-Kind = Literal["bytes", "characters", "subwords"]
+KINDS = ("bytes", "characters", "bpe")
+Kind = Literal["bytes", "characters", "bpe"]
 
 
 class Tokenizer:
@@ -60,12 +60,12 @@ class Tokenizer:
                 return np.frombuffer(_utf8(text), np.uint8).astype(np.int64)
             case "characters":
                 return self._encode_characters(text)
-            case "subwords":
+            case "bpe":
                 return np.concatenate([np.empty(0, np.int64), *self._encode_batch(self._pieces(text))])
 
     def encode_documents(self, documents: Iterable[Document]) -> Iterator[np.ndarray]:
         """The ids of each document in turn, int64, without end tokens; on all cores, many at a time."""
-        if self.kind != "subwords":
+        if self.kind != "bpe":
             for document in documents:
                 try:
                     yield self.encode(document.text)
@@ -219,7 +219,7 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab: int | None = None) -
             return byte_tokenizer()
         case "characters":
             return character_tokenizer({character for text in texts for character in set(text)})
-        case "subwords":
+        case "bpe":
             if vocab is None:
                 raise ConfigError("tokenizer subwords: vocab is missing, for example vocab = 4096")
             return subword_tokenizer(texts, vocab)
@@ -271,13 +271,13 @@ def _kind(record: dict) -> Kind:
     """Which of our kinds a tokenizer.json describes, read from its structure."""
     model, cutter = record["model"], record["pre_tokenizer"] or {}
     if record["normalizer"] is not None:
-        return "subwords"
+        return "bpe"
     if model["type"] == "WordLevel" and cutter.get("pattern") == {"Regex": ANY_CHARACTER}:
         return "characters"
     unmerged = model["type"] == "BPE" and not model["merges"] and cutter.get("type") == "ByteLevel"
     if unmerged and all(model["vocab"].get(name) == value for value, name in enumerate(BYTE_CHARACTERS)):
         return "bytes"
-    return "subwords"
+    return "bpe"
 
 
 def _check_record(path: Path, record: object) -> None:

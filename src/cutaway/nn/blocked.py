@@ -15,7 +15,7 @@ QUERIES = 128  # rows of a block
 
 
 def attend_blocked(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, scale: float, tap: Tap = off) -> Tensor:
-    """softmax(q k^T scale) v over the past: (B, H, L, K) three times -> (B, H, L, K). Taps scores, pattern."""
+    """softmax(q k^T scale) v over the past, (B, H, L, K) -> (B, H, L, K). Taps scores, pattern."""
     if not tap.wants("scores", "pattern"):
         return BlockedCausal.apply(q_BHLK, k_BHLK, v_BHLK, scale, False)[0]
     mix_BHLK, scores_BHLL, pattern_BHLL = BlockedCausal.apply(q_BHLK, k_BHLK, v_BHLK, scale, True)

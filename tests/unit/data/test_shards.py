@@ -25,7 +25,7 @@ def test_ids_take_the_smallest_type_that_holds_them(vocab, bytes_each):
     assert np.array([vocab - 1]).astype(token_type(vocab))[0] == vocab - 1
 
 
-@pytest.mark.parametrize("kind", ["bytes", "characters", "subwords"])
+@pytest.mark.parametrize("kind", ["bytes", "characters", "bpe"])
 def test_a_shard_holds_every_document_with_its_end(tmp_path, kind):
     tokenizer = train_tokenizer(kind, [document.text for document in DOCUMENTS], 260)
     shard = prepare_tokens(DOCUMENTS, tokenizer, tmp_path)
@@ -60,7 +60,7 @@ def test_the_digest_covers_names_texts_their_borders_and_the_tokenizer(tmp_path)
         [Document("z.txt", "héllo\n"), *DOCUMENTS[1:]],
     ]
     digests = [prepare_tokens(corpus, tokenizer, tmp_path).digest for corpus in corpora]
-    digests.append(prepare_tokens(DOCUMENTS, train_tokenizer("subwords", ["x"], 300), tmp_path).digest)
+    digests.append(prepare_tokens(DOCUMENTS, train_tokenizer("bpe", ["x"], 300), tmp_path).digest)
     assert len(set(digests)) == 6
     assert sorted(os.listdir(tmp_path / "tokens")) == sorted(digests)
 

@@ -27,7 +27,7 @@ CORPUS = [
     "def f(x):\n    return x + 1\n\n\n# naïve – Привет 日本語 👩‍👩‍👧\n" * 20,
     "The cat sat on the mat; the dog's hat didn't.\r\n\t tabs  and   spaces  \n" * 20,
 ]
-KINDS = ("bytes", "characters", "subwords")
+KINDS = ("bytes", "characters", "bpe")
 
 
 @pytest.fixture(scope="module")
@@ -53,25 +53,25 @@ def test_round_trip_of_what_it_was_trained_on(tokenizers, kind):
     assert tokenizers[kind].decode([]) == "" and len(tokenizers[kind].encode("")) == 0
 
 
-@pytest.mark.parametrize("kind", ["bytes", "subwords"])
+@pytest.mark.parametrize("kind", ["bytes", "bpe"])
 def test_every_short_text_survives(tokenizers, kind):
     """Texts of two of the first 256 characters, and single characters from everywhere."""
     tokenizer = tokenizers[kind]
     short = [chr(a) + chr(b) for a in range(256) for b in range(256)]
     single = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
-    for texts in (short[:: 1 if kind == "subwords" else 16], single[::37]):
+    for texts in (short[:: 1 if kind == "bpe" else 16], single[::37]):
         for text, ids in zip(texts, tokenizer.encode_documents(Document("", t) for t in texts), strict=True):
             assert tokenizer.decode_bytes(ids) == text.encode()
 
 
-@pytest.mark.parametrize("kind", ["bytes", "subwords"])
+@pytest.mark.parametrize("kind", ["bytes", "bpe"])
 @settings(max_examples=500)
 @given(text=st.text(max_size=200))
 def test_any_text_survives(tokenizers, kind, text):
     assert tokenizers[kind].decode(tokenizers[kind].encode(text)) == text
 
 
-@pytest.mark.parametrize("kind", ["bytes", "subwords"])
+@pytest.mark.parametrize("kind", ["bytes", "bpe"])
 def test_every_byte_string_can_be_spelled(tokenizers, kind):
     """All byte strings of length up to 2, valid UTF-8 or not, are the bytes of some ids."""
     single = {tokenizers[kind].token_bytes(number): number for number in range(256)}
@@ -82,7 +82,7 @@ def test_every_byte_string_can_be_spelled(tokenizers, kind):
             assert tokenizers[kind].decode_bytes([single[data[i : i + 1]] for i in range(length)]) == data
 
 
-@pytest.mark.parametrize("kind", ["bytes", "subwords"])
+@pytest.mark.parametrize("kind", ["bytes", "bpe"])
 def test_text_never_becomes_the_end_token(tokenizers, kind):
     tokenizer = tokenizers[kind]
     text = "before<|end|>after"
@@ -174,7 +174,7 @@ def test_byte_fallback_names_spell_bytes(tmp_path):
 
 def test_a_long_text_encodes_as_if_in_one_piece(tokenizers):
     """Cutting a text for speed changes no id, wherever blanks and newlines fall around the cut."""
-    tokenizer = tokenizers["subwords"]
+    tokenizer = tokenizers["bpe"]
     draw = random.Random(0)
     atoms = [
         "\n",
@@ -214,7 +214,7 @@ def test_documents_encode_as_they_would_alone(tokenizers):
 
 def test_training_is_repeatable_and_its_digest_tells_what_changed():
     assert subword_tokenizer(CORPUS, 350).digest == subword_tokenizer(list(CORPUS), 350).digest
-    digests = {train_tokenizer("subwords", CORPUS, vocab).digest for vocab in (300, 301, 350)}
+    digests = {train_tokenizer("bpe", CORPUS, vocab).digest for vocab in (300, 301, 350)}
     digests |= {train_tokenizer("characters", texts).digest for texts in (CORPUS, CORPUS[:1])}
     assert len(digests) == 5
 
@@ -230,7 +230,7 @@ def test_what_cannot_be_trained():
     with pytest.raises(InputMissingError, match="at least one character"):
         train_tokenizer("characters", [""])
     with pytest.raises(ConfigError, match="vocab is missing"):
-        train_tokenizer("subwords", CORPUS)
+        train_tokenizer("bpe", CORPUS)
     with pytest.raises(ConfigError, match="did you mean characters"):
         train_tokenizer("character", CORPUS)
 
