@@ -4,7 +4,7 @@ X (d_x, l_x) primary sequence   Z (d_z, l_z) context   Mask (l_z, l_x) of 0 and 
 d_attn width of queries and keys   d_mid width of one head's values   d_out width of the result
 
 Mask is [context, primary], the transpose of the [query, key] masks of torch and of most code.
-Its four uses: Z = X is self-attention, Z != X cross-attention; the masks are below.
+Self-attention is Z = X, with either of the masks below; cross-attention another Z, usually bidirectional.
 """
 
 import numpy as np

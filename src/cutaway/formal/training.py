@@ -31,7 +31,7 @@ Gradient = Callable[[Callable[[Theta], float], Theta], Theta]
 def central_differences(loss: Callable[[Theta], float], theta: Theta) -> Theta:
     """grad loss(theta): for every entry w of theta, (loss(w + h) - loss(w - h)) / 2h with h = 1e-5."""
     h = 1e-5
-    moved = map_arrays(np.copy, theta)
+    moved = map_arrays(np.copy, theta)  # theta may be read-only, or hold one array twice
 
     def differentiate(W: Array) -> Array:
         dW = np.empty_like(W)

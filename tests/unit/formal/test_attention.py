@@ -152,6 +152,16 @@ def test_a_single_query_is_a_column_of_attention(l_z):
         np.testing.assert_allclose(v, V[:, t], rtol=0, atol=1e-12)
 
 
+def test_the_key_bias_changes_nothing():
+    """It adds q . b_k to every score of a column, and softmax sees differences only. b_q and b_v matter."""
+    X, Z, W = draw(3, 4)
+    Mask = formal.bidirectional(4, 3)
+    V = formal.Attention(X, Z, W, Mask)
+    np.testing.assert_allclose(formal.Attention(X, Z, replace(W, b_k=0 * W.b_k), Mask), V, rtol=0, atol=1e-12)
+    assert not np.allclose(formal.Attention(X, Z, replace(W, b_q=0 * W.b_q), Mask), V)
+    assert not np.allclose(formal.Attention(X, Z, replace(W, b_v=0 * W.b_v), Mask), V)
+
+
 # Algorithm 5 ------------------------------------------------------------------------------------------------
 
 

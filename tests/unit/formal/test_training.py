@@ -105,10 +105,9 @@ def test_central_differences_are_the_gradient(case, model):
     example = case.examples[0]
     case.torch_loss(model, *example).backward()
     theta = case.read(model)
-    kept = formal.map_arrays(np.copy, theta)
+    formal.map_arrays(lambda W: W.setflags(write=False) or W, theta)  # what it is given is not its to move
     grad = formal.central_differences(lambda theta: case.loss(*example, theta), theta)
     assert_thetas_close(grad, case.read(model, peers.slope), 1e-6)
-    assert_thetas_close(theta, kept, 0)  # theta itself was left alone
     with pytest.raises(AssertionError):
         assert_thetas_close(grad, case.read(model, lambda parameter: -peers.slope(parameter)), 1e-6)
 
