@@ -1,0 +1,145 @@
+"""What `cutaway.load` returns: a model, its tokenizer, and what one does with the two.
+
+B batch   L position   E tokens of a text that are scored
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway import spec
+from cutaway.data.batches import evaluation_windows
+from cutaway.data.tokenizer import Tokenizer
+from cutaway.errors import ConfigError, LimitError, nearest
+from cutaway.generate import Completion, Sampling, complete, stream
+from cutaway.models import AnyModel, Single
+from cutaway.train.loss import Batch, token_losses
+from cutaway.weights.run import read_run
+
+TOKENS_AT_ONCE = 8_192
+DEFAULT_TOKENS = 128
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How well a text is predicted, every token after the first scored once.
+
+    `nats` is the mean over `count` tokens, `bits_per_byte` their sum over the bytes they stand for.
+    `tokens_E` and `nats_E` say it token by token, where that was asked for.
+    """
+
+    nats: float
+    bits_per_byte: float
+    count: int
+    tokens_E: Tensor | None = None
+    nats_E: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """A model in evaluation mode and its tokenizer; `length` is the training length, None where unknown."""
+
+    model: AnyModel
+    tokenizer: Tokenizer
+    length: int | None = None
+    path: Path | None = None
+
+    @property
+    def spec(self) -> spec.Model:
+        """What the model is, as data."""
+        return self.model.plan
+
+    def generate(
+        self,
+        prompt: str | Sequence[str],
+        max_tokens: int = DEFAULT_TOKENS,
+        *,
+        stop: Sequence[str] = (),
+        **choices: Any,
+    ) -> str | list[str]:
+        """The text written after a prompt, or for a source where the model is a pair; a list for several.
+
+        `choices` are those of `Sampling`: temperature, top_k, top_p, min_p, repetition_penalty, seed.
+        Raises ContextLengthError, LimitError or ConfigError before anything is computed.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        texts = [found.text for found in self.complete(prompts, max_tokens, stop=stop, **choices)]
+        return texts[0] if isinstance(prompt, str) else texts
+
+    def complete(
+        self,
+        prompts: Sequence[str],
+        max_tokens: int = DEFAULT_TOKENS,
+        *,
+        stop: Sequence[str] = (),
+        **choices: Any,
+    ) -> list[Completion]:
+        """`generate` with everything that is known: tokens, their log-probabilities, why each text ended."""
+        asked = sampling(choices)
+        return complete(self.model, self.tokenizer, prompts, max_tokens=max_tokens, sampling=asked, stop=stop)
+
+    def stream(
+        self, prompt: str, max_tokens: int = DEFAULT_TOKENS, *, stop: Sequence[str] = (), **choices: Any
+    ) -> Iterator[str]:
+        """The text of `generate` in pieces, each as soon as it is certain."""
+        asked = sampling(choices)
+        return stream(self.model, self.tokenizer, prompt, max_tokens=max_tokens, sampling=asked, stop=stop)
+
+    def loss(self, text: str, per_token: bool = False) -> Loss:
+        """How well the model predicts a text: windows of the training length that share nothing.
+
+        Raises LimitError for a text of fewer than two tokens, ConfigError for a model that predicts no next
+        token.
+        """
+        if not isinstance(self.model, Single) or self.model.sees != "past":
+            raise ConfigError("the loss of a text needs a model that predicts the next token of one")
+        tokens = self.tokenizer.encode(text)
+        if len(tokens) < 2:
+            raise LimitError(f"{len(tokens)} tokens: a loss needs at least 2, give more text")
+        length = self.length or len(tokens) - 1
+        device = next(self.model.parameters()).device
+        losses = [
+            token_losses(
+                self.model,
+                Batch((torch.from_numpy(inputs).to(device),), torch.from_numpy(targets).to(device)),
+            )
+            for inputs, targets in evaluation_windows(tokens, length, max(1, TOKENS_AT_ONCE // length))
+        ]
+        nats_E = torch.cat([loss_BL.flatten() for loss_BL in losses]).cpu()
+        total, scored = float(nats_E.double().sum()), len(self.tokenizer.decode_bytes(tokens[1:]))
+        bits = total / math.log(2) / scored if scored else math.nan
+        found = Loss(total / len(nats_E), bits, len(nats_E))
+        if not per_token:
+            return found
+        return Loss(found.nats, found.bits_per_byte, found.count, torch.from_numpy(tokens[1:]), nats_E)
+
+
+def load(
+    path: str | Path,
+    *,
+    step: int | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+) -> Session:
+    """A session with the model of a run directory (its newest checkpoint, or the one at `step`) or of a
+    checkpoint.
+
+    `dtype` is "fp32" (as saved) or "bf16". Raises InputMissingError where there is nothing of the kind, and
+    FileFormatError, naming file and rule, where it is damaged.
+    """
+    found = read_run(path, step=step, device=device, dtype=dtype)
+    return Session(found.model, found.tokenizer, found.recipe.run.length, Path(path))
+
+
+def sampling(choices: dict[str, Any]) -> Sampling:
+    """The record of a caller's choices; ConfigError, with the nearest name, for one that does not exist."""
+    known = [field.name for field in fields(Sampling)]
+    for name in choices:
+        if name not in known:
+            raise ConfigError(f"{name}: unknown; {nearest(name, known)}")
+    return Sampling(**choices)

@@ -1,0 +1,200 @@
+"""The run directory, read: from a folder that training wrote to a model, strictly.
+
+    RUN/recipe.toml      what was asked, with every default
+    RUN/spec.json        the model
+    RUN/tokenizer.json
+    RUN/facts.json       what makes the run repeatable
+    RUN/metrics.jsonl
+    RUN/checkpoints/step-000123/{model.safetensors, training.safetensors, state.json, manifest.json}
+
+The weights are fp32, under the model's own names, every parameter once. They are mapped, not copied: what a
+model of N bytes costs is N bytes of file cache, and writing to it leaves the file alone.
+"""
+
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from cutaway import spec, store
+from cutaway.data.tokenizer import Tokenizer, load_tokenizer
+from cutaway.errors import ConfigError, FileFormatError, InputMissingError, nearest
+from cutaway.models import AnyModel, build
+from cutaway.spec.read import read_model, read_recipe, read_table
+
+NAME = re.compile(r"step-(\d{6,})")
+MOST_NAMED = 4
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as it was after `step` steps, in evaluation mode, with all that belongs to it."""
+
+    model: AnyModel
+    tokenizer: Tokenizer
+    recipe: spec.Recipe
+    run: Path
+    folder: Path
+    step: int
+
+
+def read_run(
+    path: str | Path,
+    *,
+    step: int | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+) -> Checkpoint:
+    """The model of a run's newest whole checkpoint, of the one at `step`, or of the one that `path` names.
+
+    `dtype` ("fp32", "bf16" or one of torch's) is what the weights are turned into; None keeps them. Raises
+    InputMissingError where there is nothing to read, FileFormatError naming the file and the rule it
+    breaks; only of the newest checkpoint, chosen here, a damaged one is passed over, with a warning.
+    """
+    kind = as_dtype(dtype)
+    run, folder = find_checkpoint(path, step)
+    plan, recipe = read_spec(run / "spec.json"), read_asked(run / "recipe.toml")
+    tokenizer = load_tokenizer(run / "tokenizer.json")
+    check_vocabulary(run / "tokenizer.json", tokenizer, plan)
+    model = build(plan, device="meta")
+    if next(model.buffers(), None) is not None:  # of a part from outside: buffers are made, not saved
+        model = build(plan)
+    assign(model, read_tensors(folder / "model.safetensors"), folder / "model.safetensors")
+    model = model.eval().to(device=device, dtype=kind)
+    return Checkpoint(model, tokenizer, recipe, run, folder, step_of(folder))
+
+
+def find_checkpoint(path: str | Path, step: int | None = None) -> tuple[Path, Path]:
+    """The run and the checkpoint folder that a path (and a step) mean, verified byte for byte."""
+    path = Path(path)
+    if (path / "spec.json").is_file():
+        run, folder = path, None if step is None else path / "checkpoints" / f"step-{step:06d}"
+    elif NAME.fullmatch(path.resolve().name) and (path.resolve().parents[1] / "spec.json").is_file():
+        if step is not None:
+            raise ConfigError(f"{path} is a checkpoint already: leave out step {step}, or name the run")
+        run, folder = path.resolve().parents[1], path
+    else:
+        raise InputMissingError(
+            f"{path}: {'no such folder' if not path.exists() else 'neither a run nor a checkpoint'}; "
+            "give a run directory (with spec.json) or a checkpoint in it (RUN/checkpoints/step-000123)"
+        )
+    if folder is None:
+        return run, newest_checkpoint(run)
+    if not folder.is_dir():
+        steps = [str(step_of(known)) for known in list_checkpoints(run)]
+        raise InputMissingError(f"{run}: no checkpoint at step {step}; {nearest(str(step), steps)}")
+    store.verify_folder(folder)
+    return run, folder
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The checkpoint folders of a run, oldest first, whole or not."""
+    found = [path for path in (Path(run) / "checkpoints").glob("step-*") if NAME.fullmatch(path.name)]
+    return sorted(found, key=step_of)
+
+
+def newest_checkpoint(run: Path) -> Path:
+    """The newest checkpoint that is whole to the last byte; damaged ones are passed over with a warning.
+
+    Raises InputMissingError where there is none, FileFormatError where none is whole.
+    """
+    problem: FileFormatError | None = None
+    for folder in reversed(list_checkpoints(run)):
+        try:
+            store.verify_folder(folder)
+            return folder
+        except FileFormatError as found:
+            problem = problem or found
+            warnings.warn(f"{found}; trying the checkpoint before it", stacklevel=2)
+    if problem is not None:
+        raise problem
+    raise InputMissingError(f"{run}: no checkpoint yet; train for longer, or save more often")
+
+
+def step_of(folder: Path) -> int:
+    """The step a checkpoint folder is named after."""
+    found = NAME.fullmatch(Path(folder).resolve().name)
+    assert found is not None
+    return int(found[1])
+
+
+def read_spec(path: Path) -> spec.Model:
+    """The model a `spec.json` describes; FileFormatError where it describes none."""
+    table = read_table(path)
+    try:
+        return read_model(table, "spec")
+    except ConfigError as problem:
+        raise FileFormatError(path, str(problem)) from None
+
+
+def read_asked(path: Path) -> spec.Recipe:
+    """What a run's `recipe.toml` asked for; FileFormatError where it is none."""
+    try:
+        return read_recipe(path)
+    except ConfigError as problem:
+        raise FileFormatError(path, str(problem).removeprefix(f"{path}: ")) from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, mapped; FileFormatError where it is none."""
+    if not path.is_file():
+        raise InputMissingError(f"{path}: no such file; the checkpoint is not one of ours")
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as problem:
+        raise FileFormatError(path, f"not a safetensors file ({problem}); save or copy it again") from None
+
+
+def assign(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Gives a model its weights, without a copy: exactly its names, its shapes, fp32.
+
+    Raises FileFormatError naming what is missing, what is too much and its nearest name, what does not fit.
+    """
+    own = dict(model.named_parameters())
+    missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    if extra:
+        hints = [f"{name} ({nearest(name, missing or own, most=1)})" for name in extra[:MOST_NAMED]]
+        raise FileFormatError(path, f"{counted(extra)} the model does not have: {'; '.join(hints)}")
+    if missing:
+        raise FileFormatError(path, f"{counted(missing)} missing: {', '.join(missing[:MOST_NAMED])}")
+    for name, parameter in own.items():
+        found = tensors[name]
+        if found.shape != parameter.shape:
+            raise FileFormatError(
+                path, f"{name} has shape {tuple(found.shape)}, the model's {tuple(parameter.shape)}"
+            )
+        if found.dtype != torch.float32:
+            raise FileFormatError(path, f"{name} is {found.dtype}, but checkpoints hold torch.float32")
+    model.load_state_dict(tensors, strict=False, assign=True)
+
+
+def counted(names: list[str]) -> str:
+    """How many tensors."""
+    return f"{len(names)} tensor{'s' if len(names) > 1 else ''}"
+
+
+def check_vocabulary(path: Path, tokenizer: Tokenizer, plan: spec.Model) -> None:
+    """Raises FileFormatError where the tokenizer has ids the model has no vectors for."""
+    sides = (plan.source, plan.target) if isinstance(plan, spec.Paired) else (getattr(plan, "input", None),)
+    for side in sides:
+        if isinstance(side, spec.Tokens) and tokenizer.vocab > side.vocab:
+            raise FileFormatError(
+                path, f"{tokenizer.vocab} ids, but the model knows {side.vocab}: another model's tokenizer"
+            )
+
+
+def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """torch's name of a floating-point type; ConfigError for what is none."""
+    if isinstance(dtype, str):
+        if dtype not in DTYPES:
+            raise ConfigError(f"dtype {dtype!r}: {nearest(dtype, DTYPES)}")
+        return DTYPES[dtype]
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ConfigError(f"dtype {dtype!r}: must be a floating-point type; {nearest('', DTYPES)}")
+    return dtype
