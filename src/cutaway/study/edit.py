@@ -100,14 +100,14 @@ def edit(thing: Any, *changes: Mapping[str, Change | Edit | Skip]) -> Iterator[N
                 bound[name] = made
     with in_force(studied.model, bound), many_graphs():
         yield
-    for name, made in bound.items():
-        made.check(name)
+    for made in bound.values():
+        made.check()
 
 
 def bind(pattern: str, wanted: Change | Edit | Skip, studied: Subject) -> "dict[str, Watched]":
     """Tap name -> edit, checked against the model's taps."""
     if isinstance(wanted, Skip):
-        return {name: Watched(made) for name, made in detours(pattern, studied.plan).items()}
+        return {name: Watched(name, made) for name, made in detours(pattern, studied.plan).items()}
     made = wanted if isinstance(wanted, Change) else Change(wanted)
     # axes that do not change with the text; an edit that does not fit these is refused before anything runs
     one, other = sites(studied.plan, 1, 3), sites(studied.plan, 2, 2)
@@ -163,7 +163,7 @@ def restrict(wanted: Change, name: str, shape: tuple[int | None, ...]) -> "Watch
             raise TapError(f"{name} has no positions: its shape is {shown(shape)}")
         if not positions or min(positions) < 0:
             raise TapError(f"{name}: positions count from 0, not {list(positions)}")
-    return Watched(made, None if positions is None else max(positions))
+    return Watched(name, made, None if positions is None else max(positions))
 
 
 def shown(shape: tuple[int | None, ...]) -> str:
@@ -175,6 +175,7 @@ def shown(shape: tuple[int | None, ...]) -> str:
 class Watched(Edit):
     """An edit that remembers how far it has come, so that one never applied does not pass in silence."""
 
+    name: str
     edit: Edit
     last: int | None = None
     reached: int | None = None
@@ -185,17 +186,22 @@ class Watched(Edit):
 
     def __call__(self, value: Tensor, scene: Scene) -> Tensor:
         self.reached = scene.first + value.size(-2)
-        # In a compiled graph a look at `last` would compile anew for every position: `edit` looks on leaving.
-        if scene.whole and not torch.compiler.is_compiling():
-            self.check(scene.name)
+        # In a compiled graph a look at `last` would compile anew for every position: `edit` looks on leaving;
+        # and at a full name for every layer.
+        if not torch.compiler.is_compiling():
+            scene = scene._replace(name=self.name)
+            if scene.whole:
+                self.check()
         return self.edit(value, scene)
 
-    def check(self, name: str) -> None:
+    def check(self) -> None:
         """Raises TapError where the edit was never applied, or its last position never came by."""
         if self.reached is None:
-            raise TapError(f"the edit at {name} was never applied: no call of the model reached it")
+            raise TapError(f"the edit at {self.name} was never applied: no call of the model reached it")
         if self.last is not None and self.last >= self.reached:
-            raise TapError(f"the edit at {name}, position {self.last}: there are {self.reached} positions")
+            raise TapError(
+                f"the edit at {self.name}, position {self.last}: there are {self.reached} positions"
+            )
 
 
 @dataclass(eq=False)

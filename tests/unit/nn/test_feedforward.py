@@ -1,0 +1,49 @@
+"""Feed-forward layers against torch and against their formulas."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cutaway import spec
+from cutaway.nn import part
+from cutaway.nn.feedforward import ACTIVATIONS
+from cutaway.tap import Recorder
+
+x = torch.randn(2, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+FORMULAS = {
+    "relu": lambda x: x.clamp(min=0),
+    "relu_squared": lambda x: x.clamp(min=0) ** 2,
+    "gelu": lambda x: x * (1 + torch.erf(x / 2**0.5)) / 2,
+    "gelu_tanh": lambda x: x / 2 * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    "silu": lambda x: x / (1 + torch.exp(-x)),
+}
+
+
+def test_every_activation_has_its_formula():
+    assert set(FORMULAS) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+def test_activations(act):
+    torch.testing.assert_close(ACTIVATIONS[act](x), FORMULAS[act](x), rtol=0, atol=1e-12)
+    others = [f for name, f in FORMULAS.items() if name != act]
+    assert all((f(x) - ACTIVATIONS[act](x)).abs().max() > 1e-5 for f in others), "the two GELUs are two"
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_plain(bias):
+    ffn, tap = part(spec.MLP(10, "gelu", bias), 6).double(), Recorder(["up", "hidden", "out"])
+    out = ffn(x, tap)
+    up = F.linear(x, ffn.up.weight, ffn.up.bias)
+    torch.testing.assert_close(out, F.linear(F.gelu(up), ffn.down.weight, ffn.down.bias), rtol=0, atol=1e-12)
+    assert torch.equal(tap.seen["up"], up) and torch.equal(tap.seen["hidden"], F.gelu(up))
+    assert torch.equal(tap.seen["out"], out)
+    assert (ffn.up.bias is None) == (ffn.down.bias is None) == (not bias)
+
+
+def test_gated():
+    ffn = part(spec.GatedMLP(10, "silu"), 6).double()
+    want = ffn.down(F.silu(ffn.gate(x)) * ffn.up(x))
+    torch.testing.assert_close(ffn(x), want, rtol=0, atol=1e-12)
+    swapped = ffn.down(F.silu(ffn.up(x)) * ffn.gate(x))
+    assert (ffn(x) - swapped).abs().max() > 1e-3
