@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere. NO_COLOR is respected."""
+"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere; NO_COLOR holds."""
 
 import sys
 import time

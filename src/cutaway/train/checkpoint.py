@@ -1,35 +1,38 @@
 """Checkpoints: everything training needs to go on as if it had never stopped.
 
 A checkpoint is a folder `checkpoints/step-000123` with `model.safetensors` (the fp32 weights under the
-model's own
-names), `training.safetensors` (optimiser state), `state.json` (counters) and the store's manifest. It appears
-whole or not at all.
+model's own names), `training.safetensors` (optimiser state), `state.json` (counters) and the store's
+manifest. It appears whole or not at all.
 """
 
 import json
 import re
 import shutil
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cutaway import store
-from cutaway.errors import CheckpointSaveError, FileFormatError, InputMissingError
+from cutaway.errors import CheckpointSaveError, CutawayError, FileFormatError
 from cutaway.train.loop import Training
 
 FORMAT = 1
+FOLDER = "checkpoints"
 KEPT = 2  # the newest, and the one before it in case the newest turns out damaged
+TYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.int64: "I64"}
+ALIGNMENT = 8
 
 
-def save_checkpoint(run: Path, training: Training, counters: dict[str, float]) -> Path:
+def save_checkpoint(run: Path, training: Training, counters: Mapping[str, float]) -> Path:
     """Write the checkpoint of the step just done; older ones beyond two go once the new one is on disk.
 
     Raises CheckpointSaveError with everything before untouched.
     """
-    target = run / "checkpoints" / f"step-{training.done:06d}"
+    target = run / FOLDER / f"step-{training.done:06d}"
     if target.exists():
         return target
     weights = owned_weights(training.working.master)
@@ -37,8 +40,8 @@ def save_checkpoint(run: Path, training: Training, counters: dict[str, float]) -
     numbers = {"format": FORMAT, **training.state_dict(), **counters}
 
     def fill(folder: Path) -> None:
-        safetensors.torch.save_file(weights, folder / "model.safetensors")
-        safetensors.torch.save_file(state, folder / "training.safetensors")
+        write_tensors(folder / "model.safetensors", weights)
+        write_tensors(folder / "training.safetensors", state)
         (folder / "state.json").write_text(json.dumps(numbers) + "\n")
 
     need = sum(t.numel() * t.element_size() for t in (*weights.values(), *state.values()))
@@ -50,45 +53,81 @@ def save_checkpoint(run: Path, training: Training, counters: dict[str, float]) -
 
 def owned_weights(model: nn.Module) -> dict[str, Tensor]:
     """Every parameter once, by name."""
-    return {name: p.detach().contiguous() for name, p in model.named_parameters()}
+    return {name: p.detach() for name, p in model.named_parameters()}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file, written as it goes: no second copy in memory, and a full disk is an OSError.
+
+    (The library's own writer reports a full disk as an error of its own kind.)
+    """
+    header: dict[str, object] = {}
+    end = 0
+    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].element_size()))  # keeps all aligned
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": TYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    told = json.dumps(header).encode()
+    told += b" " * (-len(told) % ALIGNMENT)
+    with open(path, "xb") as file:
+        file.write(len(told).to_bytes(8, "little") + told)
+        for tensor in tensors.values():
+            file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; FileFormatError where it is none."""
+    try:
+        return safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as problem:
+        raise FileFormatError(path, f"not readable as safetensors ({problem})") from None
 
 
 def list_checkpoints(run: Path) -> list[Path]:
     """The run's checkpoints, oldest first."""
-    found = [p for p in (run / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d{6,}", p.name)]
+    found = [p for p in (run / FOLDER).glob("step-*") if re.fullmatch(r"step-\d{6,}", p.name)]
     return sorted(found, key=lambda p: int(p.name[5:]))
 
 
-def newest_checkpoint(run: Path) -> Path:
-    """The newest checkpoint whose every byte is as it was written; a damaged one is passed over with a
-    warning.
+def newest_checkpoint(run: Path) -> tuple[Path | None, list[CutawayError]]:
+    """The newest checkpoint whose every byte is as it was written, and what is wrong with newer ones.
 
-    Raises InputMissingError where there is none, FileFormatError where none is whole.
+    None where the run has no checkpoint at all. Raises FileFormatError where it has some, all damaged.
     """
-    folders, problem = list_checkpoints(run), None
-    for folder in reversed(folders):
+    problems: list[CutawayError] = []
+    for folder in reversed(list_checkpoints(run)):
         try:
             store.verify_folder(folder)
-            return folder
-        except FileFormatError as error:
-            problem = error
-            warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
-    if problem is not None:
-        raise problem
-    raise InputMissingError(
-        f"{run}: no checkpoint to go on from; train without --resume into another directory"
-    )
+            return folder, problems
+        except FileFormatError as problem:
+            problems.append(problem)
+    if problems:
+        raise problems[0]
+    return None, problems
+
+
+def put_aside(run: Path, good: Path) -> None:
+    """Give damaged checkpoints newer than `good` another name, so that training can write theirs again."""
+    for folder in list_checkpoints(run):
+        if folder.name > good.name:
+            damaged = folder.with_name(f"damaged-{folder.name}")
+            shutil.rmtree(damaged, ignore_errors=True)
+            folder.rename(damaged)
 
 
 def load_checkpoint(folder: Path, training: Training) -> dict[str, float]:
     """Stand where the checkpoint was written; returns its counters.
 
-    Raises FileFormatError where names or shapes do not fit the model.
+    Raises FileFormatError where names or shapes do not fit the model; the model may then hold some of it.
     """
     path = folder / "model.safetensors"
-    weights, own = safetensors.torch.load_file(path), dict(training.working.master.named_parameters())
-    if missing := sorted(own.keys() ^ weights.keys()):
-        raise FileFormatError(path, f"its weights are not this model's: {', '.join(missing[:4])}")
+    weights, own = read_tensors(path), dict(training.working.master.named_parameters())
+    if differing := sorted(own.keys() ^ weights.keys()):
+        raise FileFormatError(path, f"its weights are not this model's: {', '.join(differing[:4])}")
     with torch.no_grad():
         for name, parameter in own.items():
             if parameter.shape != weights[name].shape:
@@ -97,14 +136,21 @@ def load_checkpoint(folder: Path, training: Training) -> dict[str, float]:
                 )
             parameter.copy_(weights[name])
     state = folder / "training.safetensors"
-    training.optimizers.load_state_dict(safetensors.torch.load_file(state), str(state))
+    training.optimizers.load_state_dict(read_tensors(state), str(state))
+    counters = read_counters(folder / "state.json")
     try:
-        counters = json.loads((folder / "state.json").read_text())
-        if counters.pop("format") != FORMAT:
-            raise FileFormatError(
-                folder / "state.json", f"format is not {FORMAT}: written by another version"
-            )
-        training.load_state_dict({"done": counters.pop("done"), "skipped": counters.pop("skipped")})
-    except (KeyError, TypeError, ValueError) as problem:
-        raise FileFormatError(folder / "state.json", f"not a training state ({problem})") from None
+        training.load_state_dict({key: int(counters.pop(key)) for key in training.state_dict()})
+    except KeyError as missing:
+        raise FileFormatError(folder / "state.json", f"{missing} is missing") from None
     return counters
+
+
+def read_counters(path: Path) -> dict[str, float]:
+    """The numbers of a checkpoint's `state.json`, without its format."""
+    try:
+        counters = json.loads(path.read_bytes())
+        if counters.pop("format") != FORMAT:
+            raise FileFormatError(path, f"format is not {FORMAT}: written by another version")
+        return {str(key): float(value) for key, value in counters.items()}
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise FileFormatError(path, f"not a training state ({problem})") from None

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from cutaway import spec
 from cutaway.models import Paired, Single
+from cutaway.nn.attention import Attention
 from cutaway.nn.block import Block
 from cutaway.nn.mask import settle
 from cutaway.nn.position import rotation
+from cutaway.nn.stack import Stack
 
 GAIN = 1.15  # what bf16 must win on a block, to pay for the copies it needs
 COMPILE_SECONDS = 40.0  # what compiling one block costs on two cores, forward and backward
@@ -48,13 +50,14 @@ def choose(model: Single | Paired, run: spec.Run, length: int) -> Choice:
     torch.set_num_threads(threads)
     precision, compiled = run.precision, run.compile
     block = (model.decoder if isinstance(model, Paired) else model).blocks[0]
+    assert isinstance(block, Block)
     rows = max(1, run.batch // run.accumulate)
     if precision == "auto":
         slow, fast = (block_seconds(block, rows, length, dtype) for dtype in (torch.float32, torch.bfloat16))
         precision = "bf16" if slow > GAIN * fast else "fp32"
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if compiled == "auto":
-        layers = sum(m.layers for m in model.modules() if hasattr(m, "layers"))
+        layers = sum(m.layers for m in model.modules() if isinstance(m, Stack))
         plain = block_seconds(block, rows, length, dtype)
         eager_total = plain * layers * run.accumulate * run.steps
         # below this the compiler could not win its own time back even by halving the blocks' time
@@ -83,7 +86,7 @@ def block_seconds(
     trial = copy.deepcopy(block).to(dtype).train()
     if compiled:
         trial.compile(fullgraph=True, dynamic=False)
-    width = trial.mixer_norm.weight.numel()
+    width = next(trial.mixer_norm.parameters()).numel()
     x_BLD = torch.randn(rows, length, width, dtype=dtype, requires_grad=True)
     memory = (
         {}
@@ -91,7 +94,7 @@ def block_seconds(
         else {"memory_BMD": x_BLD.detach(), "memory_mask": settle("all", length, length)}
     )
     turn = None
-    if getattr(trial.mixer, "rotary", None) is not None:
+    if isinstance(trial.mixer, Attention) and trial.mixer.rotary is not None:
         turn = rotation(trial.mixer.rotary, trial.mixer.head_width, torch.arange(length)[None], dtype)
     best = float("inf")
     for _ in range(repeats + 1):

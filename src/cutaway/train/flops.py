@@ -2,25 +2,42 @@
 
 from torch import nn
 
-from cutaway.models import Paired, Single
+from cutaway.models import AnyModel, Paired
+from cutaway.nn.attention import Attention
+from cutaway.nn.stack import Stack
 
 
-def training_flops(model: Single | Paired, length: int) -> float:
+def training_flops(model: AnyModel, length: int) -> float:
     """Floating-point operations a token of one training step takes: 6 a weight that is multiplied with, and
     attention.
 
-    Kaplan et al. 2020, section 2.1; attention counts 12 * width * length a layer, half of it where only the
-    past is
-    seen. Each side of a pair counts as `length` long.
+    Kaplan et al. 2020, section 2.1; attention takes 12 * heads * head_width a layer and position looked at.
+    Blocks that run at several depths count as often. Each side of a pair counts as `length` long.
     """
-    weights = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d))
-    if getattr(model.head, "plan", None) is not None and model.head.out is None:
+    stacks = [model.encoder, model.decoder] if isinstance(model, Paired) else [model]
+    weights = multiplied(model)
+    if getattr(model.head, "out", model) is None:
         weights += model.vocab_matrix.numel()  # a tied matrix is multiplied with, too
     attention = 0.0
-    for stack in [m for m in model.modules() if hasattr(m, "sees")]:
-        seen = 0.5 if stack.sees == "past" else 1.0
-        for block in stack.blocks:
-            if hasattr(block.mixer, "heads"):
-                depth = stack.layers / len(stack.blocks)
-                attention += 12 * block.mixer.heads * block.mixer.head_width * length * seen * depth
+    for stack in stacks:
+        for place in range(len(stack.blocks)):
+            times = len(range(place, stack.layers, len(stack.blocks)))
+            block = stack.blocks[place]
+            weights += (times - 1) * multiplied(block)
+            for part in block.children():
+                if isinstance(part, Attention):
+                    seen = length if part is block.cross else positions_seen(stack, part, length)
+                    attention += 12 * times * part.heads * part.head_width * seen
     return 6.0 * weights + attention
+
+
+def multiplied(module: nn.Module) -> int:
+    """How many weights are matrices that vectors are multiplied with."""
+    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d))
+
+
+def positions_seen(stack: Stack, part: Attention, length: int) -> float:
+    """How many positions a query looks at, on average."""
+    reach = min(part.window or length, length)
+    behind = reach - reach * (reach - 1) / (2 * length)
+    return behind if stack.sees == "past" else min(length, 2 * behind - 1)

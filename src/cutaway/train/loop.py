@@ -16,12 +16,13 @@ from torch import Tensor
 
 from cutaway import spec
 from cutaway.errors import NonFiniteError
+from cutaway.train.finite import first_not_finite
 from cutaway.train.loss import Batch, next_token_loss
 from cutaway.train.optim import Optimizers
 from cutaway.train.precision import Working
 from cutaway.train.schedule import factor_at
 
-MOST_SKIPPED = 10  # steps in a row whose loss or gradient is not finite, before training gives up
+MOST_SKIPPED = 10  # steps in a row whose loss or gradient may be not finite
 
 
 class Examples(Protocol):
@@ -36,7 +37,10 @@ class Examples(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """One finished step. `loss` is the mean over its targets before the update, in nats."""
+    """One finished step: `loss` is the mean over its `tokens` targets before the update, in nats.
+
+    `rate` is the share of the full rate that the schedule gave it; `skipped` says that nothing was changed.
+    """
 
     number: int
     loss: Tensor
@@ -50,7 +54,8 @@ class Step:
 class Training:
     """Yields a `Step` after each update, until `run.steps` are done.
 
-    A step whose loss or gradient is not finite changes nothing; after ten in a row NonFiniteError is raised.
+    A step whose loss or gradient is not finite changes nothing; after ten in a row the next one raises
+    NonFiniteError.
     """
 
     def __init__(self, working: Working, examples: Examples, optimizers: Optimizers, run: spec.Run):
@@ -67,17 +72,21 @@ class Training:
         """Do one step."""
         begin, number = time.perf_counter(), self.done
         self.working.model.train()
+        self.working.forget()  # what a step that was interrupted may have left
         parts = self.examples.parts(number)
-        counts = [part.count for part in parts]
+        total = sum(part.scored for part in parts)
         losses = []
-        for place, part in enumerate(parts):
-            torch.manual_seed(random_seed(self.run.seed, number, place))
-            loss = next_token_loss(self.working.model, part, sum(counts))
-            loss.backward()
-            self.working.collect()
-            losses.append(loss.detach())
+        with torch.random.fork_rng(devices=[]):  # nor does training disturb the random numbers of others
+            for place, part in enumerate(parts):
+                torch.manual_seed(random_seed(self.run.seed, number, place))
+                loss = next_token_loss(self.working.model, part, total)
+                loss.backward()
+                self.working.collect()
+                losses.append(loss.detach())
         loss, norm = torch.stack(losses).sum(), self.working.clip(self.run.clip)
         finite = math.isfinite(loss.item()) and math.isfinite(norm.item())
+        if not finite and self.skipped == MOST_SKIPPED:
+            raise NonFiniteError(self.done + 1, self.blame(parts), self.examples.example_ids(number)[:8])
         factor = factor_at(self.run.schedule, number, self.run.steps)
         if finite:
             self.optimizers.step(factor)
@@ -86,10 +95,18 @@ class Training:
             self.working.refresh()
         self.skipped = 0 if finite else self.skipped + 1
         self.done += 1
-        if self.skipped > MOST_SKIPPED:
-            what = "the loss" if not math.isfinite(loss.item()) else "the gradient"
-            raise NonFiniteError(number, what, self.examples.example_ids(number)[:8])
-        return Step(self.done, loss, norm, factor, sum(counts), time.perf_counter() - begin, not finite)
+        return Step(self.done, loss, norm, factor, total, time.perf_counter() - begin, not finite)
+
+    def blame(self, parts: list[Batch]) -> str:
+        """Where the first number that is not finite arises: a tap going forward, a gradient going back."""
+        for place, part in enumerate(parts):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(random_seed(self.run.seed, self.done, place))
+                if (tap := first_not_finite(self.working.model, part)) is not None:
+                    return f"the value at {tap}"
+        weights = reversed(list(self.working.master.named_parameters()))
+        bad = (name for name, p in weights if p.grad is not None and not p.grad.isfinite().all())
+        return f"the gradient of {next(bad, 'the weights together')}"
 
     def state_dict(self) -> dict[str, int]:
         """Where training stands; with weights and optimiser state, all it takes to go on."""

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cutaway.models import Paired, Single
+from cutaway.models import AnyModel, Paired
+from cutaway.tap import Tap, off
 
 IGNORE = -1  # a target that is not scored
 BLOCK_NUMBERS = 1 << 21  # numbers of fp32 a block works on: small enough to stay in cache
@@ -29,14 +30,14 @@ class Batch(NamedTuple):
     paddings: tuple[Tensor, ...] = ()
 
     @property
-    def count(self) -> int:
-        """How many predictions are scored."""
+    def scored(self) -> int:
+        """How many predictions count."""
         return int((self.targets_BL != IGNORE).sum())
 
 
-def next_token_loss(model: Single | Paired, batch: Batch, total: int) -> Tensor:
+def next_token_loss(model: AnyModel, batch: Batch, total: int) -> Tensor:
     """Cross-entropy in nats, summed over the batch's targets and divided by `total`."""
-    x_BLD = model.features(*batch.inputs, **_paddings(model, batch))
+    x_BLD = features_of(model, batch)
     head = model.head
     targets_E = batch.targets_BL.flatten()
     if head.bias is not None or head.plan.cap is not None:
@@ -62,7 +63,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         return nats
 
     @staticmethod
-    def backward(ctx, scale: Tensor):
+    def backward(ctx, scale: Tensor):  # pyrefly: ignore[bad-override]
         x_ED, weight_VD, gradient_EV = ctx.saved_tensors
         x_grad = gradient_EV @ weight_VD if ctx.needs_input_grad[0] else None
         weight_grad = gradient_EV.mT @ x_ED if ctx.needs_input_grad[1] else None
@@ -90,9 +91,9 @@ def _to_gradient(logits_EV: Tensor, targets_E: Tensor, total: int) -> Tensor:
 
 
 @torch.no_grad()
-def token_losses(model: Single | Paired, batch: Batch) -> Tensor:
+def token_losses(model: AnyModel, batch: Batch) -> Tensor:
     """The loss of every target in nats (B, L), 0 where it is not scored."""
-    x_BLD = model.features(*batch.inputs, **_paddings(model, batch))
+    x_BLD = features_of(model, batch)
     rows = max(1, BLOCK_NUMBERS // model.vocab_matrix.size(0))
     targets_E = batch.targets_BL.flatten()
     losses = [
@@ -107,6 +108,17 @@ def token_losses(model: Single | Paired, batch: Batch) -> Tensor:
     return torch.cat(losses).view_as(batch.targets_BL)
 
 
-def _paddings(model: Single | Paired, batch: Batch) -> dict[str, Tensor]:
-    names = ("source_padding_BM", "target_padding_BL") if isinstance(model, Paired) else ("padding_BL",)
-    return dict(zip(names, batch.paddings, strict=False))
+def features_of(model: AnyModel, batch: Batch, tap: Tap = off) -> Tensor:
+    """The model's last vectors for a batch, (B, L, D)."""
+    if isinstance(model, Paired):
+        source_BM, target_BL = batch.inputs
+        source_padding_BM, target_padding_BL = batch.paddings or (None, None)
+        return model.features(
+            source_BM,
+            target_BL,
+            source_padding_BM=source_padding_BM,
+            target_padding_BL=target_padding_BL,
+            tap=tap,
+        )
+    padding_BL = batch.paddings[0] if batch.paddings else None
+    return model.features(*batch.inputs, padding_BL=padding_BL, tap=tap)

@@ -40,9 +40,13 @@ def machine() -> Machine:
     )
 
 
-@lru_cache
 def peak_flops(precision: str) -> float:
     """Operations a second of the best of some matrix products, with the threads torch uses now."""
+    return _peak_flops(precision, torch.get_num_threads())
+
+
+@lru_cache
+def _peak_flops(precision: str, threads: int) -> float:
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     x, weight = torch.randn(ROWS, INNER).to(dtype), torch.randn(COLUMNS, INNER).to(dtype)
     with torch.no_grad():

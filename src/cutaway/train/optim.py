@@ -13,7 +13,7 @@ class Optimizers:
     """One or two torch optimisers that step together; their state goes by parameter name."""
 
     def __init__(self, model: nn.Module, plan: spec.Optimizer):
-        self.names = {parameter: name for name, parameter in model.named_parameters()}
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         match plan:
             case spec.AdamW():
                 self.parts = [_adamw(self.names, plan)]
@@ -55,7 +55,7 @@ class Optimizers:
             part_of[owner[name]].state[owner[name]][field] = value.clone()
 
 
-def _adamw(names: dict[nn.Parameter, str], plan: spec.AdamW) -> torch.optim.Optimizer:
+def _adamw(names: dict[Tensor, str], plan: spec.AdamW) -> torch.optim.Optimizer:
     matrices = [p for p in names if p.dim() > 1]
     rest = [p for p in names if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": plan.decay}, {"params": rest, "weight_decay": 0.0}]

@@ -1,25 +1,27 @@
 """Training in bf16 with fp32 masters: the masters are the model, the working copy is derived from them.
 
 The weights that are stepped, saved and evaluated are fp32. The working copy computes; its gradients are
-added to
-the masters' in fp32, and after each step it takes the masters' values again. In fp32 the two are one.
+added
+to the masters' in fp32, and after each step it takes the masters' values again. In fp32 the two are one.
 """
 
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from cutaway.models import AnyModel
 
 
 class Working:
     """A model and the copy of it that computes in `dtype`."""
 
-    def __init__(self, master: nn.Module, dtype: torch.dtype):
+    def __init__(self, master: AnyModel, dtype: torch.dtype):
         self.master = master
         self.model = master if dtype == torch.float32 else copy.deepcopy(master).to(dtype)
         self.dtype = dtype
-        self._masters = list(master.parameters())
-        self._copies = list(self.model.parameters())
+        self._masters: list[Tensor] = list(master.parameters())
+        self._copies: list[Tensor] = list(self.model.parameters())
 
     def refresh(self) -> None:
         """Give the copy the masters' values."""

@@ -1,4 +1,4 @@
-"""What a run tells whoever started it; how that is shown is the caller's business (`cutaway.app.progress`)."""
+"""What a run tells whoever started it; how it is shown is the caller's business (`cutaway.app.progress`)."""
 
 import warnings
 from collections.abc import Mapping

@@ -1,11 +1,13 @@
 """What is learned: examples for a step, and the figures a model is judged by.
 
-A task is made from the recipe's `data` record. Both kinds have the same face: `parts`, `example_ids`,
-`judge`.
+A task is made from the recipe's `data` record. Both kinds have the same face: `Task`.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,13 +16,45 @@ from torch import Tensor
 from cutaway import spec
 from cutaway.data import batches, shards, tasks, text, tokenizer
 from cutaway.errors import ConfigError, LimitError
-from cutaway.models import Paired, Single
+from cutaway.models import AnyModel, Paired
 from cutaway.train.loss import IGNORE, Batch, token_losses
 
 GLANCE_TOKENS = 32_768  # a mid-run look at the validation loss reads this many, evenly spaced
 TOKENS_AT_ONCE = 8_192
+JUDGED_STRINGS, JUDGED_BATCHES = 256, 4
 
 Between = Callable[[], None]  # looked at between pieces of work, so that a signal ends any phase
+
+
+class Task(Protocol):
+    """Examples to learn from and ways to judge, from one recipe's data."""
+
+    tokenizer: tokenizer.Tokenizer
+
+    @property
+    def digest(self) -> str:
+        """Names the examples: the same digest and seed give the same steps."""
+        ...
+
+    def fitted(self, model: spec.Model) -> spec.Model:
+        """The spec with the vocabulary its data turned out to have; ConfigError for another kind."""
+        ...
+
+    def parts(self, step: int) -> list[Batch]:
+        """The micro-batches of a step."""
+        ...
+
+    def example_ids(self, step: int) -> list[int]:
+        """A name for each example of a step, for error messages."""
+        ...
+
+    def glance(self, model: AnyModel, between: Between) -> dict[str, float]:
+        """`validation_sample`: the loss on a fixed sample of the validation data, in nats a token."""
+        ...
+
+    def judge(self, model: AnyModel, between: Between) -> dict[str, float]:
+        """The figures of the whole validation data, `validation` among them."""
+        ...
 
 
 class Language:
@@ -34,10 +68,9 @@ class Language:
             # characters: as nanoGPT, over the whole text, so that no validation character is unknown
             spelled = documents if plan.tokenizer == "characters" else cut.train
             known = tokenizer.train_tokenizer(plan.tokenizer, (d.text for d in spelled), plan.vocab)
-        self.tokenizer = known
+        self.tokenizer, self.run = known, run
         self.train = shards.prepare_tokens(cut.train, known)
         self.validation = shards.prepare_tokens(cut.validation, known)
-        self.run = run
         self.batches = batches.Batches(self.train.tokens, run.length, run.batch, run.seed)
         if len(self.validation.tokens) < 2:
             raise LimitError("the validation part has fewer than 2 tokens: give more text or a larger share")
@@ -49,22 +82,28 @@ class Language:
 
     @property
     def digest(self) -> str:
-        """Names the examples: the same digest and seed give the same steps."""
-        return self.train.digest
+        """Of both parts of the text and the tokenizer."""
+        return hashlib.sha256(f"{self.train.digest} {self.validation.digest}".encode()).hexdigest()
+
+    def fitted(self, model: spec.Model) -> spec.Model:
+        """The spec with the tokenizer's vocabulary."""
+        match model:
+            case spec.Single(input=spec.Tokens() as read, head=spec.NextToken()):
+                return replace(model, input=replace(read, vocab=self.vocab))
+        raise ConfigError("data Text trains a Single with an input of Tokens and a head of NextToken")
 
     def parts(self, step: int) -> list[Batch]:
         """The micro-batches of a step."""
-        rows_BL = torch.from_numpy(self.batches.batch_at(step))
-        if self.run.batch % self.run.accumulate:
-            raise ConfigError(f"batch {self.run.batch} cannot be cut into {self.run.accumulate} equal parts")
-        return [Batch((rows[:, :-1],), rows[:, 1:]) for rows in rows_BL.chunk(self.run.accumulate)]
+        rows = torch.from_numpy(self.batches.batch_at(step))
+        size = self.run.batch // self.run.accumulate
+        return [Batch((some[:, :-1],), some[:, 1:]) for some in rows.split(size)]
 
     def example_ids(self, step: int) -> list[int]:
         """The position of each example's first token."""
         return self.batches.example_ids(step)
 
-    def glance(self, model: Single, between: Between) -> dict[str, float]:
-        """The loss on a fixed sample of the validation windows, in nats a token."""
+    def glance(self, model: AnyModel, between: Between) -> dict[str, float]:
+        """The loss on a fixed sample of the validation windows."""
         windows = (len(self.validation.tokens) - 1) // self.run.length
         if windows < 1:
             return {"validation_sample": self._nats(model, self.validation.tokens, between).mean().item()}
@@ -78,21 +117,21 @@ class Language:
             total += token_losses(model, Batch((some[:, :-1],), some[:, 1:])).double().sum().item()
         return {"validation_sample": total / (count * self.run.length)}
 
-    def judge(self, model: Single, between: Between) -> dict[str, float]:
+    def judge(self, model: AnyModel, between: Between) -> dict[str, float]:
         """The loss of the whole validation text: windows of the training length, every token after the first
         once.
 
         `validation` in nats a token, `validation_tail` the same over its last tenth, `bits_per_byte`.
         """
         nats_E = self._nats(model, self.validation.tokens, between)
-        tail = len(nats_E) - len(nats_E) // 10
+        tail = len(nats_E) - max(1, len(nats_E) // 10)
         return {
             "validation": nats_E.mean().item(),
             "validation_tail": nats_E[tail:].mean().item(),
             "bits_per_byte": nats_E.sum().item() / math.log(2) / self.validation.bytes,
         }
 
-    def _nats(self, model: Single, tokens: np.ndarray, between: Between) -> Tensor:
+    def _nats(self, model: AnyModel, tokens: np.ndarray, between: Between) -> Tensor:
         rows = max(1, TOKENS_AT_ONCE // self.run.length)
         losses = []
         for inputs, targets in batches.evaluation_windows(tokens, self.run.length, rows):
@@ -117,8 +156,18 @@ class Reversing:
 
     @property
     def digest(self) -> str:
-        """Names the examples: the same digest and seed give the same steps."""
+        """The task's own description: its examples are made from it alone."""
         return repr(self.made)
+
+    def fitted(self, model: spec.Model) -> spec.Model:
+        """The spec with the task's vocabulary on both sides."""
+        match model:
+            case spec.Paired(source=spec.Tokens() as read, target=None):
+                return replace(model, source=replace(read, vocab=self.vocab))
+            case spec.Paired(source=spec.Tokens() as read, target=spec.Tokens() as written):
+                source, target = (replace(side, vocab=self.vocab) for side in (read, written))
+                return replace(model, source=source, target=target)
+        raise ConfigError("data Reversal trains a Paired with inputs of Tokens")
 
     def parts(self, step: int) -> list[Batch]:
         """The micro-batches of a step."""
@@ -130,14 +179,15 @@ class Reversing:
         """Examples are numbered in the order they are made."""
         return list(range(step * self.run.batch, (step + 1) * self.run.batch))
 
-    def glance(self, model: Paired, between: Between) -> dict[str, float]:
+    def glance(self, model: AnyModel, between: Between) -> dict[str, float]:
         """The loss a token on strings training never draws."""
         between()
-        batch = as_batch(self.made.unseen_strings(0, 256))
-        return {"validation_sample": token_losses(model, batch).double().sum().item() / batch.count}
+        batch = as_batch(self.made.unseen_strings(0, JUDGED_STRINGS))
+        return {"validation_sample": token_losses(model, batch).double().sum().item() / batch.scored}
 
-    def judge(self, model: Paired, between: Between) -> dict[str, float]:
+    def judge(self, model: AnyModel, between: Between) -> dict[str, float]:
         """Share of targets written without a fault, greedily: for unseen strings and for unseen lengths."""
+        assert isinstance(model, Paired)
         found = self.glance(model, between)
         return {
             "validation": found["validation_sample"],
@@ -147,9 +197,9 @@ class Reversing:
 
     def _exact(self, model: Paired, draw: Callable[[int, int], tasks.Pairs], between: Between) -> float:
         right = count = 0
-        for step in range(4):
+        for step in range(JUDGED_BATCHES):
             between()
-            pairs = draw(step, 256)
+            pairs = draw(step, JUDGED_STRINGS)
             written_BL = torch.from_numpy(pairs.target_BL)
             right += int((self.write(model, pairs) == written_BL[:, 1:]).all(1).sum())
             count += len(written_BL)
@@ -174,17 +224,14 @@ def as_batch(pairs: tasks.Pairs) -> Batch:
     first.
     """
     source_BM, source_padding_BM = _padded(pairs.source_BM, pairs.source_lengths_B)
-    target_BL, target_padding_BL = _padded(pairs.target_BL, pairs.target_lengths_B)
-    answers_BL = target_BL[:, 1:].masked_fill(~target_padding_BL[:, 1:], IGNORE)
-    return Batch((source_BM, target_BL[:, :-1]), answers_BL, (source_padding_BM, target_padding_BL[:, :-1]))
+    target, real = _padded(pairs.target_BL, pairs.target_lengths_B)
+    answers_BL = target[:, 1:].masked_fill(~real[:, 1:], IGNORE)
+    return Batch((source_BM, target[:, :-1]), answers_BL, (source_padding_BM, real[:, :-1]))
 
 
 def _padded(ids_BM: np.ndarray, lengths_B: np.ndarray) -> tuple[Tensor, Tensor]:
     ids = torch.from_numpy(ids_BM)
     return ids, torch.arange(ids.size(1))[None] < torch.from_numpy(lengths_B)[:, None]
-
-
-Task = Language | Reversing
 
 
 def make_task(plan: spec.Data, run: spec.Run, known: tokenizer.Tokenizer | None = None) -> Task:

@@ -1,0 +1,43 @@
+"""`cutaway.train("stdlib", steps=200)`: what `cutaway train` does, asked for from Python."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from cutaway import spec
+from cutaway.data.download import local_sources
+from cutaway.errors import ConfigError, nearest
+from cutaway.spec.check import check_recipe
+from cutaway.spec.read import read_recipe
+from cutaway.spec.recipes import find_recipe
+from cutaway.train.progress import Reporter
+from cutaway.train.runner import Result, Runner, Sampler
+
+
+def train_recipe(
+    recipe: str | Path | spec.Recipe,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    say: Reporter | None = None,
+    sampler: Sampler | None = None,
+    **run: Any,
+) -> Result:
+    """Train a recipe, given by name, by path or as a record, with some values of its `run` replaced.
+
+    The run's directory is `out`, or runs/NAME; `cutaway.load` takes the result. Every `run.sample` steps
+    `sampler` writes a text. Raises ConfigError for an unknown recipe, key or value, and what `Runner.train`
+    raises.
+    """
+    if not isinstance(recipe, spec.Recipe):
+        recipe = read_recipe(find_recipe(recipe))
+    known = [field.name for field in fields(spec.Run)]
+    for key in run:
+        if key not in known:
+            raise ConfigError(f"train: {key} is no value of a run; {nearest(key, known)}")
+    recipe = replace(recipe, run=replace(recipe.run, **run))
+    check_recipe(recipe, "train")
+    if isinstance(recipe.data, spec.Text):
+        recipe = replace(recipe, data=replace(recipe.data, source=local_sources(recipe.data.source)))
+    folder = Path("runs") / recipe.name if out is None else Path(out)
+    return Runner(recipe, folder, say=say, sampler=sampler).train(resume)
