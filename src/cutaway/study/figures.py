@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from cutaway import spec
-from cutaway.models import AnyModel
+from cutaway.models import AnyModel, build
+from cutaway.models.sites import Listener
 from cutaway.study.names import block_at
 from cutaway.study.packing import MOST_PATTERN_CHARACTERS, PackedPatterns, pack_patterns
 from cutaway.study.trace import trace
@@ -86,3 +88,12 @@ def attention(
         causal = name == "attn" and stack.sees == "past"
         packed = pack_patterns(patterns, MOST_PATTERN_CHARACTERS // kinds, causal)
         yield Attention(title, f"{side}blocks.{{}}.{name}.pattern", queries, memory, heads, packed)
+
+
+def shapes(specimen: Specimen) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tap at this text, in the order they fire; nothing is computed for it."""
+    model, listener = build(specimen.model.plan, device="meta").eval(), Listener()
+    read = [ids for ids in (specimen.source, specimen.ids) if ids is not None]
+    with torch.no_grad():
+        model(*(torch.zeros(1, len(ids), dtype=torch.long, device="meta") for ids in read), tap=listener)
+    return listener.shapes

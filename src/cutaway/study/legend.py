@@ -16,14 +16,14 @@ LETTERS = {
     "V": "vocabulary",
     "C": "class",
     "P": "patch",
-    "E": "width of the embedding",
+    "E": "a narrower width, of the embedding",
 }
 
 # The last parts of a tap's name -> axes and meaning; the longest ending that fits is taken.
 TAPS = {
-    "input.token": ("BLE", "each token's own vector, looked up in the embedding"),
-    "input.position": ("LE", "the vector of each position, added so that order matters"),
-    "input.segment": ("BLE", "the vector of each segment, added"),
+    "input.token": ("BLD", "each token's own vector, looked up in the embedding"),
+    "input.position": ("1LD", "the vector of each position, added so that order matters"),
+    "input.segment": ("BLD", "the vector of each segment, added"),
     "input.patch": ("BPD", "each patch of the image as a vector"),
     "input.out": ("BLD", "what enters the first block"),
     "bias": ("HLM", "what the stack adds to every score, by distance"),
@@ -53,12 +53,16 @@ TAPS = {
 }
 
 
-def describe(name: str, shape: tuple[int, ...]) -> tuple[str, str]:
-    """Axes and meaning of a tap, both empty where it is not in the legend or has another number of axes."""
+def describe(name: str, shape: tuple[int, ...], width: int) -> tuple[str, str]:
+    """Axes and meaning of a tap in a model of this width; empty where the legend does not know them."""
     endings = [end for end in TAPS if name == end or name.endswith(("." + end, "_" + end))]
     if not endings:
         return "", ""
     axes, meaning = TAPS[max(endings, key=len)]
     if axes == "BLV" and len(shape) == 2:
         return "BC", "a score for every class"
-    return (axes, meaning) if len(axes) == len(shape) else ("", meaning)
+    if len(axes) != len(shape):
+        return "", meaning
+    if axes.endswith("D") and shape[-1] != width:
+        axes = axes[:-1] + "E"
+    return axes, meaning

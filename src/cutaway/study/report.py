@@ -23,9 +23,9 @@ import cutaway
 from cutaway import spec, store
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError
-from cutaway.models import AnyModel, sites
+from cutaway.models import AnyModel
 from cutaway.study.effects import switch_off
-from cutaway.study.figures import Attention, Specimen, attentions
+from cutaway.study.figures import Attention, Specimen, attentions, shapes
 from cutaway.study.history import History, read_history, rounded
 from cutaway.study.legend import LETTERS, describe
 from cutaway.study.lens import lens
@@ -189,10 +189,11 @@ class Page:
 
     def add_shapes(self) -> None:
         """The shape at every tap."""
-        shapes = sites(self.specimen.model.plan, length=len(self.specimen.ids))
+        width = self.specimen.model.plan.width
         self.content["letters"] = LETTERS
         self.content["shapes"] = [
-            [name, list(shape), *describe(name, shape)] for name, shape in shapes.items()
+            [name, list(shape), *describe(name, shape, width)]
+            for name, shape in shapes(self.specimen).items()
         ]
 
     def render(self) -> str:

@@ -42,6 +42,8 @@ function thumbnail(reader, steps) {
 
 function showAttention() {
   if (!attentionKinds.length) return null;
+  // What joins source and target is the most telling, where there is such a thing.
+  state.kind ??= attentionKinds.findIndex(({ queries, memory }) => queries !== memory);
   if (!attentionKinds[state.kind]) state.kind = 0;
   const now = () => attentionKinds[state.kind];
   // Unless the address says otherwise, begin with the head the text misses most.
@@ -270,7 +272,7 @@ function showAttention() {
 
   const sizes = () => {
     const most = Math.max(stream(now().queries).length, stream(now().memory).length);
-    return [[0, "whole text"], ...[128, 48, 24].filter((n) => n < most).map((n) => [n, `${n} tokens`])];
+    return [[0, "all tokens"], ...[128, 32].filter((n) => n < most).map((n) => [n, String(n)])];
   };
   const kinds = attentionKinds.length > 1
     ? choice("Which attention", attentionKinds.map(({ title }, i) => [i, title]), "kind") : null;
@@ -286,7 +288,7 @@ function showAttention() {
     source(error));
   section("attention", "Attention", [
     "In every block, each token gathers information from others. ", make("b", {}, "A row is the token that asks, a column the token it looks at"),
-    "; the darker, the more it takes (colour follows the square root, so that faint looks show). Every head has a habit: ",
+    "; the stronger the colour, the more it takes (colour follows the square root, so that faint looks show). Every head has a habit: ",
     "a diagonal looks at a neighbour, a vertical line at one special token, scattered dots at whatever matches."], figure);
   buildTexts();
   build();

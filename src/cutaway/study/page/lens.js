@@ -49,7 +49,7 @@ function showLens() {
       return make(came ? "td.right" : "td", {}, cell);
     })));
     const table_ = make("table.lens", {},
-      make("caption.unseen", {}, "The likeliest next token after each layer"),
+      make("caption.unseen", {}, "The likeliest token after each layer"),
       make("thead", {}, make("tr", {}, make("th", { scope: "row" }, "reads"), ...places.map(heading))),
       make("tbody", {}, ...body));
     if (data.losses) table_.append(make("tfoot", {}, make("tr", {}, make("th", { scope: "row" }, "next"),
@@ -112,7 +112,7 @@ function showLens() {
     overview, make("div.split", {}, tableBox, detail), source());
   section("lens", "Layer by layer", [
     "Each block adds something to what a position carries. This table asks after every block: ",
-    make("b", {}, "if the model ended here, which token would it name next?"),
+    make("b", {}, `if the model ended here, which token would it name ${data.losses ? "next" : "at this place"}?`),
     " Read a column from the input at the top to the answer at the bottom.", data.losses ? " An outlined cell names the token that really came. " : " ",
     L > 12 ? "The strip shows the whole text; click it to move the table." : ""], figure);
   const drawAll = () => {

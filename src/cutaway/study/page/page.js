@@ -4,7 +4,7 @@ const report = JSON.parse(document.getElementById("report").textContent);
 const vocabulary = new Map(Object.entries(report.vocabulary).map(([id, entry]) => [Number(id), entry]));
 
 // What the reader is looking at. It lives in the address too, so that a view can be shown to somebody else.
-const state = { at: null, kind: 0, layer: null, head: null, span: 0, part: null, measure: "loss", axis: "step" };
+const state = { at: null, kind: null, layer: null, head: null, span: 0, part: null, measure: "loss", axis: "step" };
 const numeric = new Set(["at", "kind", "layer", "head", "span", "part"]);
 const listeners = [];
 

@@ -15,7 +15,7 @@ function showHead() {
 function summary() {
   const ids = stream("text"), fact = Object.fromEntries(report.facts), figures = [];
   const length = report.streams.source ? `${report.streams.source.length} source and ${ids.length} target tokens` : `${ids.length} tokens`;
-  const about = `A transformer of ${fact.layers} layers and ${fact.parameters} parameters reads ${length}. This page shows what happened inside, from the text to the prediction.`;
+  const about = `A transformer of ${fact.layers} layers and ${fact.parameters} parameters reads ${length}. This page shows what happens inside, from the first layer to the last.`;
   if (report.predicts) {
     const losses = report.text.losses.slice(1), sum = losses.reduce((a, b) => a + b, 0);
     figures.push([fixed(sum / losses.length, 3), "nats a token: its loss on this text"]);
@@ -52,4 +52,4 @@ document.getElementById("colophon").append(
   make("p", {}, "Every number on this page was computed by the model itself; nothing was fetched from anywhere, and the page holds all it shows."),
   make("p", {}, "Layers, heads and positions count from 0, as their names in code do."));
 if (view) document.getElementById(view)?.scrollIntoView({ behavior: "instant" });
-document.documentElement.dataset.ready = "true";
+document.documentElement.dataset.ready = Math.round(performance.now()); // milliseconds since the page was asked for

@@ -38,13 +38,16 @@ function showText() {
     } });
   const tint = () => text.spans.forEach((span, i) => paint(span, "surprise", predicts ? share(prediction.losses[i]) : null));
   const share = (loss) => (loss === null ? null : Math.min(1, loss / top));
+  const given = report.streams.source ? [make("h3", {}, "Source, read by the encoder"),
+    tokenText("source", { label: "The source, token by token", onpick: () => {} }).box,
+    make("h3.between", {}, "Target, written by the decoder")] : [];
   const bar = predicts ? make("div.bar", {}, legend("surprise", "0: certain", `${fixed(top, 1)}: a blind guess`)) : null;
   const what = predicts
     ? ["The model reads from left to right and, at every position, names the token it expects next. ",
       "The more surprised it was by a token, the warmer the token's colour. Hover, click, or use the arrow keys."]
     : ["The tokens the model reads. It sees the whole text at once, so no token is a prediction and none has a loss."];
   section("text", "The text, as the model reads it", what,
-    make("figure", {}, bar, make("div.split", {}, make("div", {}, text.box), detail), source()));
+    make("figure", {}, bar, make("div.split", {}, make("div", {}, ...given, text.box), detail), source()));
   onChange(["at"], () => {
     text.mark(state.at);
     describe();

@@ -6,6 +6,7 @@ const signs = new Map([["\n", "↵"], ["\t", "⇥"], ["\r", "␍"], ["\u00a0", "
 function word(id) {
   const [text, kind] = vocabulary.get(id) ?? [`#${id}`, "special"];
   if (kind !== "text") return text;
+  if (/^ +$/.test(text)) return "␣".repeat(text.length);
   return Array.from(text, (letter) => signs.get(letter) ?? (letter === " " ? "·" : /\p{C}/u.test(letter)
     ? `\\u${letter.codePointAt(0).toString(16).padStart(4, "0")}` : letter)).join("");
 }

@@ -42,6 +42,7 @@ function showTraining() {
     for (const value of ticks(x0, x1, narrow ? 5 : 9)) {
       parts.push(draw("text", { x: x(value), y: height - 12, "text-anchor": "middle" }, grouped(value)));
     }
+    parts.push(draw("text", { x: curve.left + 6, y: curve.top + 2 }, "nats a token"));
     const line = (key) => usable.filter((p) => Number.isFinite(p[key]));
     const path = (list, key) => list.map((p, i) => `${i ? "L" : "M"}${x(p[name]).toFixed(1)} ${y(p[key]).toFixed(1)}`).join("");
     parts.push(draw("path", { class: "loss", d: path(line("loss"), "loss") }));
