@@ -33,10 +33,16 @@ def run(arguments: list[str]) -> int:
     from cutaway.app.progress import reporter
     from cutaway.train.progress import Silent
     from cutaway.train.runner import Runner
+    from cutaway.train.tensorboard import find_writer, write_events
 
+    if options.tensorboard:
+        find_writer()  # before the run and not after it
     say = Silent() if options.json else reporter(recipe.run.steps)
     runner = Runner(with_local_data(recipe), out, say=say, sampler=sample)
-    outcome = conclude(runner.recipe, runner.train(options.resume))
+    result = runner.train(options.resume)
+    if options.tensorboard:
+        write_events(out)
+    outcome = conclude(runner.recipe, result)
     print(json.dumps(asdict(outcome)) if options.json else "\n".join(describe(outcome)))
     return 0
 
@@ -100,6 +106,7 @@ def options_of(recipe: Recipe, preset: object | None) -> type:
         ("resume", Annotated[Flag, option(help="go on from the newest good checkpoint")], False),
         ("print_config", Annotated[Flag, option(help="print the resolved recipe, train nothing")], False),
         ("json", Annotated[Flag, option(help="print the outcome as JSON and nothing else")], False),
+        ("tensorboard", Annotated[Flag, option(help="write TensorBoard's event files as well")], False),
         ("text", Annotated[tuple[str, ...], option(name="data", help="texts in place of the recipe's")], ()),
         ("run", Annotated[Run, option(name="")], recipe.run),
         ("data", type(recipe.data), recipe.data),
