@@ -25,7 +25,7 @@ def plan(preset: str, **sizes: object) -> spec.Model:
 
 
 def redrawn(model: nn.Module, seed: int = 0) -> nn.Module:
-    """In float64, every parameter anew: the biases of a fresh model are 0 and its gains 1, which hides mistakes."""
+    """In float64, every parameter anew: fresh biases are 0 and gains 1, which hides mistakes."""
     generator = torch.Generator().manual_seed(seed)
     model = model.double()
     with torch.no_grad():

@@ -20,6 +20,7 @@ def build(plan: spec.Model, seed: int = 0, device: str | torch.device = "cpu") -
     Raises ConfigError where the tree does not fit together.
     """
     with torch.random.fork_rng(devices=[]), torch.device(device):
+        torch.manual_seed(seed)  # for what a part from outside may draw by itself
         model = part(plan, plan.width)
     assert isinstance(model, AnyModel)
     if torch.device(device).type != "meta":
@@ -30,27 +31,26 @@ def build(plan: spec.Model, seed: int = 0, device: str | torch.device = "cpu") -
 def initialise(model: nn.Module, init: spec.Init, seed: int) -> None:
     """Draw every matrix; biases are zero, gains stay as their modules made them."""
     depth = sum(getattr(m, "layers", 0) for m in model.modules())
+    factor = {"same": 1.0, "scaled": (2 * max(depth, 1)) ** -0.5, "zero": 0.0}[init.residual]
+    into_residual = {
+        f"{path}.{module.ends_in}" for path, module in model.named_modules() if hasattr(module, "ends_in")
+    }
     with torch.no_grad():
         for path, module in model.named_modules():
-            ends = getattr(module, "ends_in", None)  # the projection that writes into the residual stream
             for name, parameter in module.named_parameters(recurse=False):
-                full = f"{path}.{name}" if path else name
                 if isinstance(module, nn.Linear | nn.Conv2d):
                     if name == "bias":
                         parameter.zero_()
                         continue
-                    deviation = init.std or (parameter[0].numel()) ** -0.5
+                    deviation = init.std or parameter[0].numel() ** -0.5
                 elif parameter.dim() > 1:
                     deviation = init.embedding
                 else:
                     continue
+                full = f"{path}.{name}" if path else name
                 parameter.normal_(0.0, deviation, generator=generator(seed, full))
-            if ends is not None and init.residual != "same":
-                factor = 0.0 if init.residual == "zero" else (2 * depth) ** -0.5
-                final = module.get_submodule(ends).weight
-                deviation = init.std or final[0].numel() ** -0.5
-                name = f"{path}.{ends}.weight"
-                final.normal_(0.0, deviation, generator=generator(seed, name)).mul_(factor)
+                if path in into_residual:
+                    parameter.mul_(factor)
 
 
 def generator(seed: int, name: str) -> torch.Generator:

@@ -63,7 +63,7 @@ def test_rotated_products_depend_on_the_distance_alone():
 
 @pytest.mark.parametrize("heads", [1, 2, 4, 6, 8, 12, 16])
 def test_alibi(heads):
-    """The slopes of Press et al.: 2^(-8/n), 2^(-16/n), ...; between powers of two, those of the next, halved."""
+    """Press et al.: slopes 2^(-8/n), 2^(-16/n), ...; between powers of two, every other of the next."""
 
     def theirs(n: int) -> list[float]:
         if math.log2(n).is_integer():
