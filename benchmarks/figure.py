@@ -36,8 +36,8 @@ class Figure:
     def line(self) -> str:
         record = {
             "name": self.name,
-            "ours": round(self.ours, 4),
-            "peer": round(self.peer, 4),
+            "ours": float(f"{self.ours:.5g}"),
+            "peer": float(f"{self.peer:.5g}"),
             "unit": self.unit,
             "ratio": round(self.ratio, 4),
             "repeats": self.repeats,

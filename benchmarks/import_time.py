@@ -1,4 +1,4 @@
-"""How long a fresh process takes to import us, or to answer `--help`, beside Hugging Face transformers.
+"""How long a fresh process takes to import us, us with torch, or to answer `--help`; beside transformers.
 
 Wall time of the whole process, interpreter start included (that alone is the first note), files in the page
 cache.
@@ -20,11 +20,12 @@ def run(session: Session) -> list[Figure]:
     tasks: dict[str, list[str]] = {
         "python -c pass": [str(OURS), "-c", "pass"],
         "import cutaway": [str(OURS), "-c", "import cutaway"],
+        "import cutaway.models": [str(OURS), "-c", "import cutaway.models"],
         "cutaway --help": [str(OURS), "-m", "cutaway", "--help"],
     }
     if session.has_peers():
         tasks["import transformers"] = [str(PEERS), "-c", "import transformers"]
-        tasks["GPT2LMHeadModel"] = [str(PEERS), "-c", "from transformers import GPT2LMHeadModel"]
+        tasks["import GPT2LMHeadModel"] = [str(PEERS), "-c", "from transformers import GPT2LMHeadModel"]
         script = Path(PEERS).with_name("transformers")
         if script.exists():
             tasks["transformers --help"] = [str(script), "--help"]
@@ -44,7 +45,7 @@ def run(session: Session) -> list[Figure]:
             session.note(f"{name}: {median(seconds[name]):.3f} s (aim for --help: under {ASKED} s)")
     pairs = (
         ("import_time.import", "import cutaway", "import transformers"),
-        ("import_time.model", "import cutaway", "GPT2LMHeadModel"),
+        ("import_time.model", "import cutaway.models", "import GPT2LMHeadModel"),
         ("import_time.help", "cutaway --help", "transformers --help"),
     )
     return [
@@ -55,7 +56,7 @@ def run(session: Session) -> list[Figure]:
             unit="s",
             better="less",
             repeats=len(seconds[ours]),
-            peer_name=peer,
+            peer_name=f"{ours} against {peer}",
             spread=max(spread(seconds[ours]), spread(seconds[peer])),
         )
         for name, ours, peer in pairs

@@ -77,16 +77,17 @@ def training_step(
     return step
 
 
-def forward_pass(shape: dict, precision: str) -> Callable[[], float]:
-    """The plain pass over one batch, nothing recorded, logits of every position."""
+def forward_pass(shape: dict, precision: str) -> Callable[[], int]:
+    """The plain pass over one batch, logits of every position; returns how many tensors were kept."""
     sizes = Shape(**shape)
     model = build(sizes).eval()
     model = model.to(torch.bfloat16) if precision == "bf16" else model
     rows = torch.tensor(batches(sizes, 1)[0])[:, :-1].contiguous()
 
-    def run() -> float:
+    def run() -> int:
         with torch.inference_mode():
-            return model(rows, use_cache=False).logits[0, -1, 0].item()
+            model(rows, use_cache=False)
+        return 0
 
     return run
 
