@@ -13,37 +13,24 @@ import json
 import math
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import cutaway
 from cutaway import spec, store
-from cutaway.data.tokenizer import Tokenizer
-from cutaway.errors import ConfigError, LimitError
-from cutaway.models import AnyModel
+from cutaway.errors import LimitError
 from cutaway.study.effects import switch_off
-from cutaway.study.figures import Attention, Specimen, attentions, shapes
 from cutaway.study.history import History, read_history, rounded
 from cutaway.study.legend import LETTERS, describe
 from cutaway.study.lens import lens
 from cutaway.study.packing import pack
+from cutaway.study.patterns import Attention, attentions
+from cutaway.study.specimen import Session, Specimen, read, shapes, step_of
 
-MOST_TOKENS = 512
 MOST_POINTS = 4000
 SCRIPTS = ("page", "drawing", "tokens", "training", "text", "attention", "lens", "effects", "shapes", "start")
-START = "<|start|>"
-
-
-class Session(Protocol):
-    """What the report needs of a session."""
-
-    model: AnyModel
-    tokenizer: Tokenizer
-    length: int | None
-    path: Path | None
 
 
 def write_report(
@@ -66,46 +53,13 @@ def write_report(
     store.write_file(Path(path), page.render().encode("utf-8"))
 
 
-def read(session: Session, text: str | tuple[str, str]) -> tuple[Specimen, list[str]]:
-    """What the model will read, and what the reader of the page must be told about it."""
-    plan, notices = session.model.plan, []
-    reads = plan.source if isinstance(plan, spec.Paired) else plan.input
-    if not isinstance(reads, spec.Tokens):
-        raise ConfigError("the report shows models that read tokens; this one reads something else")
-    if isinstance(plan, spec.Paired) == isinstance(text, str):
-        raise ConfigError(
-            "an encoder-decoder is shown with a pair (source, target), any other model with a text"
-        )
-    most = min(MOST_TOKENS, session.length or MOST_TOKENS)
-
-    def cut(side: str, words: str, room: int) -> np.ndarray:
-        ids = session.tokenizer.encode(words)
-        if len(ids) > room:
-            notices.append(f"Shown are the first {room:,} of the {side}'s {len(ids):,} tokens.")
-        return ids[:room]
-
-    if isinstance(text, str):
-        specimen = Specimen(session.model, cut("text", text, most))
-    else:
-        start = session.tokenizer.inner.token_to_id(START)
-        first = session.tokenizer.end if start is None else start
-        if first is None:
-            raise ConfigError(
-                f"the tokenizer has neither {START} nor an end token for the decoder to begin with"
-            )
-        ids = np.concatenate([[first], cut("target", text[1], most - 1)])
-        specimen = Specimen(session.model, ids, cut("source", text[0], most))
-    if len(specimen.ids) < 2 or (specimen.source is not None and not len(specimen.source)):
-        raise LimitError("the report needs a text of two or more tokens (of each, in a pair, at least one)")
-    return specimen, notices
-
-
 class Page:
     """What is known so far: `content` becomes JSON, `blobs` are numbers packed beside it."""
 
     def __init__(self, session: Session, found: tuple[Specimen, list[str]]):
         self.specimen, notices = found
         self.tokenizer = session.tokenizer
+        self.vocab = session.model.vocab_matrix.size(0) if self.specimen.speaks else session.tokenizer.vocab
         self.blobs: dict[str, str] = {}
         self.words: set[int] = set()
         self.name = Path(session.path).resolve().name if session.path else "a model in memory"
@@ -117,6 +71,7 @@ class Page:
         self.content: dict[str, Any] = {
             "name": self.name,
             "notices": notices,
+            "step": step_of(session),
             "facts": self._facts(session),
             "size": self._size(),
             "streams": {name: ids.tolist() for name, ids in streams.items()},
@@ -134,8 +89,6 @@ class Page:
             "samples": history.samples,
             "bits": history.bits_per_byte,
         }
-        if points:
-            self.content["facts"].insert(1, ["step", f"{points[-1]['step']:,}"])
         for name in ("seed", "precision", "commit", "processor"):
             if history.facts.get(name) is not None:
                 label = "trained on" if name == "processor" else name
@@ -147,9 +100,9 @@ class Page:
             return
         found = lens(self.specimen.model, self.specimen.inputs)
         tokens_NLE, chances_NLE = found.tokens_NBLE[:, 0], found.chances_NBLE[:, 0]
-        self.content["text"] = {
-            "options": [self._options(*row) for row in zip(tokens_NLE[-1], chances_NLE[-1], strict=True)]
-        }
+        said = [self._options(*row) for row in zip(tokens_NLE[-1], chances_NLE[-1], strict=True)]
+        text: dict[str, Any] = {"options": said, "losses": None}
+        self.content["text"] = text
         self.content["lens"] = {
             "rows": found.names,
             "options": self._blob("lens-options", tokens_NLE, "int32"),
@@ -157,8 +110,9 @@ class Page:
         }
         self.words.update(tokens_NLE.unique().tolist())
         if self.specimen.predicts:
-            self.content["text"]["losses"] = [None, *map(rounded, found.surprise[-1, 0].tolist())]
-            self.content["lens"]["losses"] = self._blob("lens-losses", found.surprise[:, 0], "float32")
+            nats = found.surprise[:, 0]
+            text["losses"] = [None, *(rounded(one) for one in nats[-1].tolist())]
+            self.content["lens"]["losses"] = self._blob("lens-losses", nats, "float32")
 
     def add_attention(self) -> None:
         """Every head's pattern."""
@@ -225,13 +179,15 @@ class Page:
         heads = sorted({m.heads for m in mixers if isinstance(m, spec.Attention)})
         kinds = sorted({str(p.dtype).removeprefix("torch.") for p in parameters})
         threads = torch.get_num_threads()
+        step = step_of(session)
         return [
             ["model", str(session.path) if session.path else "not saved"],
+            ["step", "unknown" if step is None else f"{step:,}"],
             ["parameters", f"{sum(p.numel() for p in parameters):,}"],
             ["layers", " + ".join(str(stack.layers) for stack in stacks)],
             ["heads", ", ".join(map(str, heads)) or "none"],
             ["width", f"{self.specimen.model.plan.width:,}"],
-            ["vocabulary", f"{self.tokenizer.vocab:,} tokens"],
+            ["vocabulary", f"{self.vocab:,} tokens"],
             ["numbers", ", ".join(kinds)],
             ["read on", f"{parameters[0].device}, {threads} thread{'s' * (threads > 1)}"],
             ["versions", f"Cutaway {cutaway.__version__}, PyTorch {torch.__version__}"],
@@ -239,7 +195,7 @@ class Page:
 
     def _size(self) -> dict[str, Any]:
         return {
-            "vocab": self.tokenizer.vocab,
+            "vocab": self.vocab,
             "bytes": len(self.tokenizer.decode_bytes(self.specimen.ids[1:])),
             "dtype": str(next(self.specimen.model.parameters()).dtype).removeprefix("torch."),
         }

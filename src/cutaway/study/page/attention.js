@@ -67,8 +67,8 @@ function showAttention() {
     const { heads } = now(), most = Math.max(...heads);
     grid.style.gridTemplateColumns = `auto repeat(${most}, minmax(26px, ${Math.max(96, Math.min(150, 600 / most))}px))`;
     buttons = [];
-    const cells = [make("span.column", {}, "")];
-    for (let h = 0; h < most; h++) cells.push(make("span.column", {}, h === 0 ? "head 0" : String(h)));
+    const cells = [make("span.row", {}, "head")];
+    for (let h = 0; h < most; h++) cells.push(make("span.column", {}, String(h)));
     heads.forEach((count, layer) => {
       cells.push(make("span.row", {}, layer === 0 ? "block 0" : String(layer)));
       for (let head = 0; head < most; head++) {

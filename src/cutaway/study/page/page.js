@@ -76,8 +76,7 @@ function section(id, title, what, ...children) {
 }
 
 function source(note) {
-  const step = report.facts.find(([name]) => name === "step");
-  const about = [report.name, step ? `step ${step[1]}` : null, report.size.dtype].filter(Boolean).join(" · ");
+  const about = [report.name, report.step === null ? null : `step ${grouped(report.step)}`, report.size.dtype].filter(Boolean).join(" · ");
   return make("figcaption", {}, note ? `${note} ${about}` : about);
 }
 
@@ -104,8 +103,12 @@ function arrows(event, columns, index, count) {
   return to;
 }
 
-const percent = (p) => (p === null ? "–" : p >= 0.9995 ? "100 %" : p >= 0.1 ? `${(100 * p).toFixed(1)} %`
-  : p >= 0.001 ? `${(100 * p).toFixed(2)} %` : p > 0 ? "< 0.1 %" : "0 %");
+function percent(p) {
+  if (p === null) return "–";
+  if (p >= 0.9995 || p === 0) return `${Math.round(100 * p)} %`;
+  if (p < 1e-6) return "< 0.0001 %";
+  return `${(100 * p).toFixed(p >= 0.1 ? 1 : p >= 0.001 ? 2 : p >= 1e-4 ? 3 : 4)} %`;
+}
 const fixed = (value, digits = 2) => (value === null || !Number.isFinite(value) ? "–" : value.toFixed(digits));
 const signed = (value, digits = 2) => {
   if (value === null || !Number.isFinite(value)) return "–";

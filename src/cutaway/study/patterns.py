@@ -1,4 +1,4 @@
-"""What the report reads of a model beside lens and effects: its stacks, and every head's attention.
+"""Every head's attention at one text, packed for the report.
 
 B batch   L position   M memory position   H query head
 """
@@ -6,47 +6,11 @@ B batch   L position   M memory position   H query head
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-
 from cutaway import spec
-from cutaway.models import AnyModel, build
-from cutaway.models.sites import Listener
 from cutaway.study.names import block_at
 from cutaway.study.packing import MOST_PATTERN_CHARACTERS, PackedPatterns, pack_patterns
+from cutaway.study.specimen import Specimen
 from cutaway.study.trace import trace
-
-
-@dataclass(frozen=True)
-class Specimen:
-    """A model and what it reads: `ids` goes through the (last) stack, `source` through an encoder."""
-
-    model: AnyModel
-    ids: np.ndarray
-    source: np.ndarray | None = None
-
-    @property
-    def inputs(self) -> list[int] | tuple[list[int], list[int]]:
-        """What `trace`, `lens` and `switch_off` read."""
-        return self.ids.tolist() if self.source is None else (self.source.tolist(), self.ids.tolist())
-
-    @property
-    def stacks(self) -> dict[str, spec.Stack]:
-        """Prefix of the names -> stack."""
-        plan = self.model.plan
-        if isinstance(plan, spec.Paired):
-            return {"encoder.": plan.encoder, "decoder.": plan.decoder}
-        return {"": plan.stack}
-
-    @property
-    def speaks(self) -> bool:
-        """Whether the head scores a vocabulary."""
-        return isinstance(self.model.plan.head, spec.NextToken)
-
-    @property
-    def predicts(self) -> bool:
-        """Whether position l is asked for token l + 1: not in a model that has seen it."""
-        return self.speaks and list(self.stacks.values())[-1].sees == "past"
 
 
 @dataclass(frozen=True)
@@ -88,12 +52,3 @@ def attention(
         causal = name == "attn" and stack.sees == "past"
         packed = pack_patterns(patterns, MOST_PATTERN_CHARACTERS // kinds, causal)
         yield Attention(title, f"{side}blocks.{{}}.{name}.pattern", queries, memory, heads, packed)
-
-
-def shapes(specimen: Specimen) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tap at this text, in the order they fire; nothing is computed for it."""
-    model, listener = build(specimen.model.plan, device="meta").eval(), Listener()
-    read = [ids for ids in (specimen.source, specimen.ids) if ids is not None]
-    with torch.no_grad():
-        model(*(torch.zeros(1, len(ids), dtype=torch.long, device="meta") for ids in read), tap=listener)
-    return listener.shapes

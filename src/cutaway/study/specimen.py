@@ -1,0 +1,118 @@
+"""What the report is about: a model, what it reads, and where it comes from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from cutaway import spec
+from cutaway.data.tokenizer import Tokenizer
+from cutaway.errors import ConfigError, LimitError
+from cutaway.models import AnyModel, build
+from cutaway.models.sites import Listener
+from cutaway.weights.run import NAME, list_checkpoints
+
+MOST_TOKENS = 512
+START = "<|start|>"
+
+
+class Session(Protocol):
+    """What the report needs of a session."""
+
+    @property
+    def model(self) -> AnyModel: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+    @property
+    def length(self) -> int | None: ...
+    @property
+    def path(self) -> Path | None: ...
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """A model and what it reads: `ids` goes through the (last) stack, `source` through an encoder."""
+
+    model: AnyModel
+    ids: np.ndarray
+    source: np.ndarray | None = None
+
+    @property
+    def inputs(self) -> list[int] | tuple[list[int], list[int]]:
+        """What `trace`, `lens` and `switch_off` read."""
+        return self.ids.tolist() if self.source is None else (self.source.tolist(), self.ids.tolist())
+
+    @property
+    def stacks(self) -> dict[str, spec.Stack]:
+        """Prefix of the names -> stack."""
+        plan = self.model.plan
+        if isinstance(plan, spec.Paired):
+            return {"encoder.": plan.encoder, "decoder.": plan.decoder}
+        return {"": plan.stack}
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the head scores a vocabulary."""
+        return isinstance(self.model.plan.head, spec.NextToken)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether position l is asked for token l + 1: not in a model that has seen it."""
+        return self.speaks and list(self.stacks.values())[-1].sees == "past"
+
+
+def read(session: Session, text: str | tuple[str, str]) -> tuple[Specimen, list[str]]:
+    """What the model will read, and what the reader of the page must be told about it."""
+    plan, notices = session.model.plan, []
+    reads = plan.source if isinstance(plan, spec.Paired) else plan.input
+    if not isinstance(reads, spec.Tokens):
+        raise ConfigError("the report shows models that read tokens; this one reads something else")
+    if isinstance(plan, spec.Paired) == isinstance(text, str):
+        raise ConfigError(
+            "an encoder-decoder is shown with a pair (source, target), any other model with a text"
+        )
+    most = min(MOST_TOKENS, session.length or MOST_TOKENS)
+    if isinstance(reads.position, spec.Learned):
+        most = min(most, reads.position.length)
+
+    def cut(side: str, words: str, room: int) -> np.ndarray:
+        ids = session.tokenizer.encode(words)
+        if len(ids) > room:
+            notices.append(f"Shown are the first {room:,} of the {side}'s {len(ids):,} tokens.")
+        return ids[:room]
+
+    if isinstance(text, str):
+        specimen = Specimen(session.model, cut("text", text, most))
+    else:
+        start = session.tokenizer.inner.token_to_id(START)
+        first = session.tokenizer.end if start is None else start
+        if first is None:
+            raise ConfigError(
+                f"the tokenizer has neither {START} nor an end token for the decoder to begin with"
+            )
+        ids = np.concatenate([[first], cut("target", text[1], most - 1)])
+        specimen = Specimen(session.model, ids, cut("source", text[0], most))
+    if len(specimen.ids) < 2 or (specimen.source is not None and not len(specimen.source)):
+        raise LimitError("the report needs a text of two or more tokens (of each, in a pair, at least one)")
+    return specimen, notices
+
+
+def step_of(session: Session) -> int | None:
+    """The training step the weights are of: the session's own word, else its checkpoint's name."""
+    said = getattr(session, "step", None)
+    if said is not None or session.path is None:
+        return said
+    folders = list_checkpoints(session.path) or [Path(session.path)]
+    named = NAME.fullmatch(folders[-1].name)
+    return int(named[1]) if named else None
+
+
+def shapes(specimen: Specimen) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tap at this text, in the order they fire; nothing is computed for it."""
+    model, listener = build(specimen.model.plan, device="meta").eval(), Listener()
+    read = [ids for ids in (specimen.source, specimen.ids) if ids is not None]
+    with torch.no_grad():
+        model(*(torch.zeros(1, len(ids), dtype=torch.long, device="meta") for ids in read), tap=listener)
+    return listener.shapes
