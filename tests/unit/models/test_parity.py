@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -20,6 +21,18 @@ from transformers import (
 
 from cutaway.models import AnyModel
 from tests.unit.tiny import VOCAB, plan, reads, redrawn, tiny
+
+
+class InFloat64(TorchFunctionMode):
+    """Inside, a cast to float32 is one to float64: theirs casts in norms, softmax and angles."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is Tensor.float:
+            function = Tensor.double
+        args = tuple(torch.float64 if a is torch.float32 else a for a in args)
+        kwargs = {k: torch.float64 if v is torch.float32 else v for k, v in (kwargs or {}).items()}
+        return function(*args, **kwargs)
+
 
 QUIET = {"attn_implementation": "eager"}
 
@@ -194,6 +207,11 @@ PAIRS = {
 
 
 def theirs_says(preset: str, model: nn.Module, inputs: tuple[Tensor, ...], padding=None) -> Tensor:
+    with InFloat64():
+        return run(preset, model, inputs, padding)
+
+
+def run(preset: str, model: nn.Module, inputs: tuple[Tensor, ...], padding: Tensor | None) -> Tensor:
     if preset == "t5":
         return model(input_ids=inputs[0], decoder_input_ids=inputs[1], attention_mask=padding).logits
     if preset == "vit":
