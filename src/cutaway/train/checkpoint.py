@@ -135,6 +135,7 @@ def load_checkpoint(folder: Path, training: Training) -> dict[str, float]:
                     path, f"{name} is {tuple(weights[name].shape)}, not {tuple(parameter.shape)}"
                 )
             parameter.copy_(weights[name])
+    training.working.refresh()
     state = folder / "training.safetensors"
     training.optimizers.load_state_dict(read_tensors(state), str(state))
     counters = read_counters(folder / "state.json")
