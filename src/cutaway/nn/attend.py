@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cutaway.nn.blocked import attend_blocked
+from cutaway.nn.blocked import attend_blocked, unpack
+from cutaway.nn.dropout import drop
 from cutaway.nn.mask import Mask, openly
 from cutaway.tap import Tap, off
 
@@ -21,7 +22,12 @@ def attend(
     """
     if mask.causal and q_BHLK.dtype == torch.bfloat16 and q_BHLK.device.type == "cpu":
         heads = q_BHLK.size(1)
-        return attend_blocked(q_BHLK, share(k_BGMK, heads), share(v_BGMK, heads), scale, tap)
+        mix_BHLK, packed = attend_blocked(q_BHLK, share(k_BGMK, heads), share(v_BGMK, heads), scale)
+        if tap.wants("scores"):
+            tap("scores", score(q_BHLK, k_BGMK, mask, scale, None))
+        if tap.wants("pattern"):
+            tap("pattern", unpack(packed, q_BHLK.size(2)))
+        return mix_BHLK
     if tap.wants("scores", "pattern"):
         scores_BHLM = tap("scores", score(q_BHLK, k_BGMK, mask, scale, None))
         if tap.wants("pattern"):
@@ -64,7 +70,7 @@ def attend_openly(
     scores_BHLM = tap("scores", score(q_BHLK, k_BGMK, mask, scale, cap))
     pattern_BHLM = tap("pattern", normalise(scores_BHLM, mask))
     if dropout:
-        pattern_BHLM = F.dropout(pattern_BHLM, dropout)
+        pattern_BHLM = drop(pattern_BHLM, dropout, training=True)
     return pattern_BHLM @ share(v_BGMK, q_BHLK.size(1))
 
 

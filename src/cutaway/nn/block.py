@@ -6,11 +6,11 @@ The orders are those of the literature: post (Vaswani et al. 2017; algorithms 8 
 B batch   L position   M memory position   D width
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway import spec
 from cutaway.nn.cache import Cache
+from cutaway.nn.dropout import drop
 from cutaway.nn.mask import Mask
 from cutaway.nn.part import part
 from cutaway.nn.position import Rotation
@@ -96,7 +96,5 @@ class Block(nn.Module):
         """Add what a sub-layer found to the residual stream, with the norm where the order has it."""
         if norm_after is not None:
             new_BLD = norm_after(new_BLD, tap.at(f"{name}_after"))
-        if self.dropout:
-            new_BLD = F.dropout(new_BLD, self.dropout, self.training)
-        sum_BLD = x_BLD + new_BLD
+        sum_BLD = x_BLD + drop(new_BLD, self.dropout, self.training)
         return norm(sum_BLD, tap.at(name)) if self.order == "post" else sum_BLD

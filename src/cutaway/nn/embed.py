@@ -4,11 +4,11 @@ B batch   L position   D width   V vocabulary   E embedding width   P patch   C 
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway import spec
 from cutaway.errors import LimitError
+from cutaway.nn.dropout import drop
 from cutaway.nn.part import computes, part
 from cutaway.tap import Tap, off
 
@@ -47,8 +47,7 @@ class Tokens(nn.Module):
             x_BLE = x_BLE + tap("segment", self.segment(segments_BL))
         if self.norm is not None:
             x_BLE = self.norm(x_BLE, tap.at("norm"))
-        if self.dropout:
-            x_BLE = F.dropout(x_BLE, self.dropout, self.training)
+        x_BLE = drop(x_BLE, self.dropout, self.training)
         return tap("out", x_BLE if self.widen is None else self.widen(x_BLE))
 
 
@@ -77,4 +76,4 @@ class Patches(nn.Module):
         patch_BPD = tap("patch", self.patch(images).flatten(2).mT)
         first_BxD = self.first.expand(images.size(0), 1, -1)
         x_BLD = torch.cat([first_BxD, patch_BPD], dim=1) + tap("position", self.position)
-        return tap("out", F.dropout(x_BLD, self.dropout, self.training) if self.dropout else x_BLD)
+        return tap("out", drop(x_BLD, self.dropout, self.training))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway import spec
+from cutaway.nn.dropout import drop
 from cutaway.nn.part import computes
 from cutaway.tap import Tap, off
 
@@ -49,9 +50,7 @@ class MLP(nn.Module):
         """(B, L, D) -> (B, L, D). Taps up, hidden, out."""
         up_BLF = tap("up", self.up(x_BLD))
         hidden_BLF = tap("hidden", self.act(up_BLF))
-        if self.dropout:
-            hidden_BLF = F.dropout(hidden_BLF, self.dropout, self.training)
-        return tap("out", self.down(hidden_BLF))
+        return tap("out", self.down(drop(hidden_BLF, self.dropout, self.training)))
 
 
 @computes(spec.GatedMLP)
@@ -73,6 +72,4 @@ class GatedMLP(nn.Module):
         gate_BLF = tap("gate", self.gate(x_BLD))
         up_BLF = tap("up", self.up(x_BLD))
         hidden_BLF = tap("hidden", self.act(gate_BLF) * up_BLF)
-        if self.dropout:
-            hidden_BLF = F.dropout(hidden_BLF, self.dropout, self.training)
-        return tap("out", self.down(hidden_BLF))
+        return tap("out", self.down(drop(hidden_BLF, self.dropout, self.training)))
