@@ -8,11 +8,13 @@ B batch   L position of new tokens   M source position   V vocabulary
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 from cutaway.errors import ConfigError, ContextLengthError, LimitError
+from cutaway.generate.pack import Packed, pays
 from cutaway.generate.sample import Sampler, Sampling
 from cutaway.models import AnyModel, Paired, Single
 from cutaway.nn.cache import State
@@ -56,6 +58,8 @@ class Decoding:
         rows = range(len(prompts)) if rows is None else rows
         self.sampler = Sampler(sampling, rows, said, vocab or model.vocab_matrix.size(0))
         self.begin = begin
+        fast = pays(model, len(prompts), max_tokens)
+        self.speed: AbstractContextManager = Packed(model, len(prompts)) if fast else nullcontext()
         self.state: State | None = None
         self.next_BL: Tensor | None = None
 
@@ -64,7 +68,8 @@ class Decoding:
         """One more token for each row, and the model's log-probability of it."""
         if self.state is None or self.next_BL is None:
             self.state, self.next_BL = self._start()
-        logits_BLV = self.model.step(self.next_BL, self.state)
+        with self.speed:
+            logits_BLV = self.model.step(self.next_BL, self.state)
         tokens_B, log_probability_B = self.sampler.choose(logits_BLV[:, -1])
         self.next_BL = tokens_B[:, None]
         return tokens_B.tolist(), log_probability_B.tolist()
