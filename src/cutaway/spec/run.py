@@ -41,7 +41,7 @@ class Reversal(Data):
 
     letters: int = 26
     shortest: int = 1
-    longest: int = 16
+    longest: int = 20
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,221 @@
+"""From text to report on the command line: one tiny run, then every command that reads a run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cutaway.app.cli import main
+from cutaway.spec.recipes import shipped_recipes
+
+TEXT = "To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n" * 40
+SMALL = ("--steps", "4", "--batch", "2", "--threads", "1", "--precision", "fp32")
+
+
+@pytest.fixture(autouse=True)
+def names_tell_shapes():
+    """Nobody watches shapes here: `switch_off` makes one text a row for each part in the middle of a block."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A working folder with a text and a cache of its own."""
+    made = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        patch.setenv("CUTAWAY_HOME", str(made / "cache"))
+        Path("text.txt").write_text(TEXT)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def run(place):
+    """A run of a language model, and what its training said as JSON."""
+    arguments = ("--data.tokenizer", "bytes", "--model.layers", "2", "--model.width", "32", "--length", "32")
+    looks = ("--evaluate", "2", "--sample", "2", "--save", "2", "--out", "runs/small")
+    assert main(["train", "text.txt", *SMALL, *arguments, *looks]) == 0
+    return "runs/small"
+
+
+@pytest.fixture(scope="module")
+def pair(place):
+    """A run of an encoder-decoder."""
+    arguments = ("--model.layers", "1", "--model.width", "16", "--model.heads", "2", "--model.hidden", "16")
+    assert main(["train", "reverse", *SMALL, *arguments, "--out", "runs/pair"]) == 0
+    return "runs/pair"
+
+
+def said(capsys, *arguments, code=0):
+    capsys.readouterr()
+    assert main(list(arguments)) == code
+    return capsys.readouterr().out
+
+
+def told(capsys, *arguments):
+    return json.loads(said(capsys, *arguments, "--json"))
+
+
+def test_a_run_leaves_its_files(run):
+    names = {path.name for path in Path(run).iterdir()}
+    assert {
+        "recipe.toml",
+        "spec.json",
+        "tokenizer.json",
+        "facts.json",
+        "metrics.jsonl",
+        "report.html",
+    } <= names
+    lines = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
+    assert sum("loss" in line for line in lines) == 4 and any("sample" in line for line in lines)
+
+
+def test_a_run_is_not_written_over(run, capsys):
+    assert main(["train", "text.txt", "--out", run]) == 73
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_finished_run_can_be_gone_on_with(run, capsys):
+    before = (Path(run) / "metrics.jsonl").read_bytes()
+    for arguments in ((run, "--resume"), ("--resume", "--out", run)):
+        outcome = told(capsys, "train", *arguments)
+        assert outcome["out"] == run and outcome["figures"]["bits_per_byte"] > 0
+    assert set(outcome["baselines"]) == {"unigram_bits_per_byte", "trigram_bits_per_byte"}
+    assert (Path(run) / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_outcome_for_people(run, capsys):
+    out = said(capsys, "train", run, "--resume")
+    for words in (
+        "whole validation data: validation",
+        "by counting alone: unigram",
+        "a sample:",
+        "report: runs",
+    ):
+        assert words in out
+
+
+def test_generate_streams_what_json_tells(run, capsys):
+    arguments = ("generate", "-m", run, "To be", "--max-tokens", "12", "--seed", "3", "--top-k", "5")
+    whole = told(capsys, *arguments)
+    assert said(capsys, *arguments) == whole["text"] + "\n"
+    assert len(whole["tokens"]) == 12 and whole["seed"] == 3 and whole["finish"] == "length"
+    assert told(capsys, *arguments[:-4], "--seed", "4")["tokens"] != whole["tokens"]
+
+
+def test_a_stop_string_ends_the_text(run, capsys):
+    arguments = ("generate", "-m", run, "To be", "--max-tokens", "30", "--seed", "3")
+    text = told(capsys, *arguments)["text"]
+    stop = text[2:4]
+    stopped = told(capsys, *arguments, "--stop", stop)
+    assert stopped["finish"] == "stop" and stopped["text"] == text[: text.index(stop)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("generate", "-m", "nowhere", "x"), 66),
+        (("generate", "-m", "RUN", "x", "--temperature", "-1"), 64),
+        (("generate", "-m", "RUN", "x", "--max-tokens", "0"), 64),
+        (("study", "trace", "-m", "RUN", "x", "--keep", "blocks.9.out"), 64),
+        (("study", "skip", "-m", "RUN", "x", "--at", "blocks.9"), 64),
+        (("study", "ablate", "-m", "RUN", "x", "--at", "blocks.0.attn.mix", "--heads", "9"), 64),
+        (("study", "replace", "-m", "RUN", "x", "--at", "blocks.0.out", "--other", "longer"), 64),
+        (("report", "-m", "RUN", "--text", "nowhere"), 66),
+    ],
+)
+def test_errors_of_reading_a_run(run, capsys, arguments, code):
+    capsys.readouterr()
+    assert main([run if argument == "RUN" else argument for argument in arguments]) == code
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.startswith("cutaway: ") and told.err.count("\n") == 1
+
+
+def test_trace(run, capsys, place):
+    found = told(capsys, "study", "trace", "-m", run, "To be", "--keep", "blocks.*.attn.pattern")
+    assert [entry["name"] for entry in found] == ["blocks.0.attn.pattern", "blocks.1.attn.pattern"]
+    assert found[0]["shape"] == [1, 4, 5, 5] and found[0]["most"] == 1.0
+    assert found[0]["mean"] == pytest.approx(1 / 5), "rows of a pattern sum to 1"
+    said(capsys, "study", "trace", "-m", run, "To be", "--keep", "blocks.0.out", "--out", "seen.safetensors")
+    from safetensors.numpy import load_file
+
+    assert load_file(place / "seen.safetensors")["blocks.0.out"].shape == (1, 5, 32)
+
+
+def test_changes_say_what_they_change(run, capsys):
+    text = ("-m", run, "To be, or")
+    ablated = told(capsys, "study", "ablate", *text, "--at", "blocks.*.ffn.out")
+    assert ablated["before"]["loss"] != ablated["after"]["loss"]
+    skipped = told(capsys, "study", "skip", *text, "--at", "blocks.*.ffn")
+    assert skipped["after"]["loss"] == pytest.approx(ablated["after"]["loss"], abs=1e-6)
+    same = told(capsys, "study", "replace", *text, "--at", "blocks.1.out", "--other", "To be, or")
+    assert same["after"] == same["before"]
+    other = told(capsys, "study", "replace", *text, "--at", "blocks.1.out", "--other", "ab cd, ef")
+    assert other["after"] != other["before"]
+    last = told(
+        capsys, "study", "replace", *text, "--at", "blocks.1.out", "--other", "ab cd, ef", "--positions", "8"
+    )
+    assert last["after"]["next"] == other["after"]["next"] and last["after"]["loss"] == last["before"]["loss"]
+
+
+def test_lens_and_switch_off(run, capsys):
+    from cutaway import load
+
+    lens = told(capsys, "study", "lens", "-m", run, "To be, or")
+    assert [entry["name"] for entry in lens] == ["blocks.0.in", "blocks.0.out", "blocks.1.out"]
+    assert lens[-1]["loss"] == pytest.approx(load(run).loss("To be, or").nats, abs=1e-5)
+    off = told(capsys, "study", "switch-off", "-m", run, "To be, or")
+    changes = [part["change"] for part in off["parts"]]
+    assert changes == sorted(changes, reverse=True) and off["loss"] == pytest.approx(
+        lens[-1]["loss"], abs=1e-5
+    )
+    assert "with all parts: loss" in said(capsys, "study", "switch-off", "-m", run, "To be, or")
+
+
+def test_a_pair_is_studied_with_its_target(pair, capsys):
+    text = ("-m", pair, "Rabc", "--target", "cba")
+    found = told(capsys, "study", "ablate", *text, "--at", "decoder.blocks.*.cross.mix")
+    assert found["before"]["loss"] is not None
+    assert main(["study", "lens", "-m", pair, "Rabc"]) == 64
+    assert told(capsys, "generate", "-m", pair, "Rabc", "--max-tokens", "4")["tokens"]
+
+
+def test_a_report_of_ones_own_text(run, pair, capsys, place):
+    for arguments in (
+        ("-m", run, "--text", "text.txt"),
+        ("-m", pair, "--text", "source", "--target", "target"),
+    ):
+        (place / "source").write_text("Rabc")
+        (place / "target").write_text("cba")
+        assert said(capsys, "report", *arguments, "--out", "page.html") == "report: page.html\n"
+        assert (place / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_recipe_is_trained_and_verified(place, capsys):
+    made = place / "tiny"
+    made.mkdir()
+    shipped = shipped_recipes()["shakespeare-small"]
+    recipe = (shipped / "recipe.toml").read_text().replace('"shakespeare-small"', '"tiny"')
+    for old, new in (
+        ("steps = 150", "steps = 3"),
+        ("batch = 32", "batch = 2"),
+        ("length = 64", "length = 16"),
+    ):
+        assert old in recipe
+        recipe = recipe.replace(old, new)
+    (made / "recipe.toml").write_text(recipe)
+    (made / "expected.json").write_bytes((shipped / "expected.json").read_bytes())
+    given = ("--data", "text.txt")
+    written = told(capsys, "recipes", "run", "tiny", "--seed", "1", *given)
+    saved = json.loads((made / "results" / "seed-1.json").read_text())
+    assert (
+        saved == written
+        and saved["value"] == saved["figures"]["validation"]
+        and saved["tokens"] == 3 * 2 * 16
+    )
+    out = ("--out", "runs/again")
+    verdict = told(capsys, "recipes", "verify", "tiny", "--seed", "1", *given, *out)
+    assert verdict["agrees"] and verdict["value"] == saved["value"], "the same seed gives the same weights"
+    (made / "results" / "seed-1.json").write_text(json.dumps(saved | {"value": saved["value"] + 1}))
+    assert "DIFFERS" in said(
+        capsys, "recipes", "verify", "tiny", "--seed", "1", *given, "--out", "runs/third", code=1
+    )
