@@ -50,4 +50,27 @@ class RMSNorm(nn.Module):
             normalized = tap("normalized", x / scale)
             if tap.edits("scale", "normalized"):
                 return tap("out", normalized * gain)
-        return tap("out", F.rms_norm(x, gain.shape, gain, self.eps))
+        return tap("out", RootMeanSquare.apply(x, gain, self.eps))
+
+
+class RootMeanSquare(torch.autograd.Function):
+    """x / sqrt(mean(x^2) + eps) * gain; its gradient in six passes over x, where torch takes twelve."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, gain_D: Tensor, eps: float) -> Tensor:
+        """(..., D), (D,) -> (..., D)."""
+        ctx.save_for_backward(x, gain_D)
+        ctx.eps = eps
+        return F.rms_norm(x, gain_D.shape, gain_D, eps)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, gain_D = ctx.saved_tensors
+        fine = torch.promote_types(x.dtype, torch.float32)
+        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=fine).square()
+        inverse = (square / x.size(-1) + ctx.eps).rsqrt()
+        product = grad * x
+        gain_grad_D = inverse.to(x.dtype).flatten() @ product.reshape(-1, x.size(-1))
+        along = (product @ gain_D)[..., None] * inverse**3 / x.size(-1)
+        x_grad = (grad * gain_D).mul_(inverse.to(x.dtype)).addcmul_(x, along.to(x.dtype), value=-1)
+        return x_grad, gain_grad_D, None
