@@ -34,6 +34,8 @@ TAPS = {
     "q": ("BHLK", "queries: what each position asks for"),
     "k": ("BGMK", "keys: what each position offers to be found by"),
     "v": ("BGMK", "values: what a position hands over when found"),
+    "q_normed": ("BHLK", "queries after their norm"),
+    "k_normed": ("BGMK", "keys after their norm"),
     "q_rotated": ("BHLK", "queries, turned by their position"),
     "k_rotated": ("BGMK", "keys, turned by their position"),
     "scores": ("BHLM", "query times key for every pair of positions, scaled and masked"),
@@ -61,6 +63,8 @@ def describe(name: str, shape: tuple[int, ...], width: int) -> tuple[str, str]:
     axes, meaning = TAPS[max(endings, key=len)]
     if axes == "BLV" and len(shape) == 2:
         return "BC", "a score for every class"
+    if name.endswith("position") and len(shape) == 2:  # of images, without the axis for broadcasting
+        axes = "LD"
     if len(axes) != len(shape):
         return "", meaning
     if axes.endswith("D") and shape[-1] != width:

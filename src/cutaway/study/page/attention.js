@@ -196,7 +196,8 @@ function showAttention() {
   const crosshair = (pen) => {
     const { rows, columns, cell, heightCell, margin } = frame;
     const row = asks() - rows.from;
-    pen.lineWidth = 1.5;
+    pen.lineWidth = cell < 4 ? 1 : 1.5;
+    pen.globalAlpha = cell < 4 ? 0.6 : 1;
     pen.strokeStyle = shade("warm");
     if (row >= 0 && row < rows.size) pen.strokeRect(margin, margin + row * heightCell, cell * columns.size, heightCell);
     if (looked?.memory !== undefined && looked.memory !== null) {
@@ -230,17 +231,15 @@ function showAttention() {
       texts[queries].mark(query);
     }
     const order = weights.map((code, m) => [code, m]).filter(([code]) => code > 0).sort((a, b) => b[0] - a[0] || a[1] - b[1]);
-    const said = (m) => `${percent(weightOf(weights[m], steps))}`;
+    const said = (m) => (weights[m] ? percent(weightOf(weights[m], steps)) : `less than ${(100 * weightOf(0.5, steps)).toFixed(4)} %`);
     const pieces = [chip(stream(queries)[query]), ` at ${query} `];
     if (looked?.memory !== undefined && looked.memory !== null) {
       const m = looked.memory;
       pieces.push(weights[m] < 0 ? "may not look ahead at " : "looks at ", chip(stream(memory)[m]), ` at ${m}`,
-        weights[m] < 0 ? "." : ` with ${said(m)} of its attention.`);
-    } else {
-      pieces.push("looks most at ");
-      order.slice(0, 3).forEach(([, m], i) => pieces.push(i ? ", " : "", chip(stream(memory)[m]), ` at ${m} (${said(m)})`));
-      pieces.push(".");
-    }
+        weights[m] < 0 ? "; " : ` with ${said(m)} of its attention; `, "most at ");
+    } else pieces.push("looks most at ");
+    order.slice(0, 3).forEach(([, m], i) => pieces.push(i ? ", " : "", chip(stream(memory)[m]), ` at ${m} (${said(m)})`));
+    pieces.push(".");
     reading.replaceChildren(...pieces);
   };
   const look = (where) => {

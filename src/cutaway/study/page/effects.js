@@ -82,11 +82,14 @@ function showEffects() {
   const heading = make("h3.between"), reading = make("p.small.muted");
   let losses = null, looked = null;
 
-  const tint = () => cells.forEach((button, index) => {
-    const narrow = button.clientWidth < 34;
-    button.textContent = narrow ? "" : signed(deltas[index], Math.abs(deltas[index]) >= 10 ? 1 : 2);
+  const tint = () => {
+    const roomy = new Set([...cells].filter(([, button]) => button.clientWidth >= 34).map(([index]) => index));
+    cells.forEach((button, index) => write(button, index, roomy.has(index)));
+  };
+  const write = (button, index, roomy) => {
+    button.textContent = !roomy ? "" : signed(deltas[index], Math.abs(deltas[index]) >= 10 ? 1 : 2);
     paint(button, "change", share(deltas[index]));
-  });
+  };
   const mark = () => cells.forEach((button, index) => {
     button.setAttribute("aria-pressed", index === state.part);
     button.tabIndex = index === state.part ? 0 : -1;
@@ -125,7 +128,7 @@ function showEffects() {
 
   const figure = make("figure", {},
     make("div.bar", {}, legend("change", `−${fixed(top)}: better without`, `+${fixed(top)} nats: missed`), make("span.small.muted", {}, "(scale logarithmic outside the middle)")),
-    make("div.split", {}, maps, detail), heading, reading, text.box,
+    make("div.split.three", {}, maps, detail, make("div", {}, heading, reading, text.box)),
     source("Off means: the part adds exactly zero to what passes through."));
   section("effects", "Switched off", [
     "The text is read again with one part missing. ", make("b", {}, "The number is how much the average loss of the text changes"),
