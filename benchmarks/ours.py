@@ -1,80 +1,102 @@
 """Our side of every benchmark: jobs as in `benchmarks.peers`, run in the main environment."""
 
+import tempfile
 from collections.abc import Callable
-from itertools import cycle
+from dataclasses import replace
+from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+import cutaway
 from benchmarks import recipe
 from benchmarks.shape import Shape, batches
-from cutaway import spec
+from cutaway import spec, study
+from cutaway.allocator import keep_large_buffers
+from cutaway.generate import Decoding, Sampling
 from cutaway.models import Single, build, sites
-from cutaway.tap import Recorder
-
-NOT_LIGHT = ("scores", "pattern")
+from cutaway.spec.read import read_recipe
+from cutaway.spec.recipes import find_recipe
+from cutaway.train.choose import compile_blocks
+from cutaway.train.loop import Training
+from cutaway.train.loss import Batch
+from cutaway.train.optim import Optimizers
+from cutaway.train.precision import Working
 
 
 def model_of(shape: Shape, length: int | None = None) -> Single:
     """The preset gpt2 at this shape, random weights, in training mode."""
-    length = length or shape.length
-    model = build(spec.gpt2(shape.layers, shape.width, shape.heads, shape.vocab, length))
+    model = build(spec.gpt2(shape.layers, shape.width, shape.heads, shape.vocab, length or shape.length))
     assert isinstance(model, Single)
     return model
+
+
+class Rows:
+    """The batches every side trains on, as the loop asks for them."""
+
+    def __init__(self, shape: Shape):
+        self.rows = torch.tensor(batches(shape, recipe.BATCHES))
+
+    def parts(self, step: int) -> list[Batch]:
+        rows_BL = self.rows[step % len(self.rows)]
+        return [Batch((rows_BL[:, :-1],), rows_BL[:, 1:])]
+
+    def example_ids(self, step: int) -> list[int]:
+        return list(range(self.rows.size(1)))
 
 
 def training_step(
     shape: dict, precision: str, compiled: bool, weights: str | None = None
 ) -> Callable[[], float]:
-    """One step on the next of `batches` with the settings of `benchmarks.recipe`; returns its loss.
-    loss.
+    """One step of `Training` on the next of the batches, set up as `Runner` does; returns its loss.
 
-    `precision` is fp32 or bf16 (what Cutaway does for it: masters stay fp32); `weights` is a file of initial
-    values in Hugging Face's GPT-2 layout.
+    `precision` is fp32 or bf16 (a working copy; masters stay fp32); `weights` is a file of initial values in
+    Hugging Face's GPT-2 layout.
     """
+    keep_large_buffers()
     sizes = Shape(**shape)
     model = model_of(sizes)
     if weights is not None:
         adopt(model, load_file(weights))
-    decayed = [p for p in model.parameters() if p.dim() >= 2]
-    others = [p for p in model.parameters() if p.dim() < 2]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.WEIGHT_DECAY},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.LEARNING_RATE, betas=recipe.BETAS, fused=True)
-    run = torch.compile(model) if compiled else model
-    supply = cycle(torch.tensor(batches(sizes, recipe.BATCHES)))
-    done = 0
-
-    def step() -> float:
-        nonlocal done
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate(done)
-        rows = next(supply)
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            logits_BLV = run(rows[:, :-1].contiguous())
-            loss = F.cross_entropy(logits_BLV.flatten(0, 1), rows[:, 1:].flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.CLIP)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        done += 1
-        return loss.item()
-
-    return step
+    working = Working(model, torch.bfloat16 if precision == "bf16" else torch.float32)
+    if compiled:
+        compile_blocks(working.model)
+    plan = spec.AdamW(recipe.LEARNING_RATE, recipe.BETAS, decay=recipe.WEIGHT_DECAY)
+    run = spec.Run(
+        steps=10**9,  # so that the rate stays flat after the warm-up
+        batch=sizes.batch,
+        length=sizes.length,
+        clip=recipe.CLIP,
+        optimizer=plan,
+        schedule=spec.StableDecay(recipe.WARM_UP_STEPS, decay=0.0),
+    )
+    training = Training(working, Rows(sizes), Optimizers(model, plan), run)
+    working.refresh()
+    return lambda: training.advance().loss.item()
 
 
 def shakespeare(text: str, seed: int, window: int) -> Callable[[], dict]:
     """Trains the recipe `shakespeare-small` on the file `text` and scores the whole validation text.
 
-    Returns `training_seconds` (steps and compilation; no evaluation, no import), `validation_loss` (nats a
-    character, windows of `window` that do not overlap, every character but the first scored once) and
-    `tokens` (trained on).
+    `training_seconds` is the sum over the steps, compilation included; data, the choice of precision,
+    evaluations and checkpoints are outside, as they are for the peer. `validation_loss` is in nats a
+    character: windows of `window` that do not overlap, every character but the first scored once.
     """
-    raise NotImplementedError("ours: call cutaway's training of recipes/shakespeare-small here")
+    plan = read_recipe(find_recipe("shakespeare-small"))
+    assert isinstance(plan.data, spec.Text) and plan.run.length == window
+    plan = replace(plan, data=replace(plan.data, source=(text,)))
+
+    def train() -> dict:
+        with tempfile.TemporaryDirectory() as folder:
+            result = cutaway.train(plan, out=Path(folder) / "run", seed=seed)
+        return {
+            "training_seconds": result.counters["seconds"],
+            "validation_loss": result.figures["validation"],
+            "tokens": int(result.counters["tokens"]),
+        }
+
+    return train
 
 
 def forward_pass(shape: dict, precision: str, record: str) -> Callable[[], int]:
@@ -85,21 +107,20 @@ def forward_pass(shape: dict, precision: str, record: str) -> Callable[[], int]:
     sizes = Shape(**shape)
     model = model_of(sizes).eval()
     model = model.to(torch.bfloat16) if precision == "bf16" else model
-    rows = torch.tensor(batches(sizes, 1)[0])[:, :-1].contiguous()
-    keep = [] if record == "nothing" else list(sites(model.plan))
+    rows_BL = torch.tensor(batches(sizes, 1)[0])[:, :-1].contiguous()
+    keep = list(sites(model.plan))
     if record == "all but scores and pattern":
-        keep = [name for name in keep if name.rpartition(".")[2] not in NOT_LIGHT]
+        keep = [name for name in keep if not name.endswith((".scores", ".pattern"))]
 
-    def run() -> int:
-        with torch.inference_mode():
-            if not keep:
-                model(rows)
-                return 0
-            recorder = Recorder(keep)
-            model(rows, tap=recorder)
-            return len(recorder.seen)
+    def plain() -> int:
+        with torch.no_grad():
+            model(rows_BL)
+        return 0
 
-    return run
+    def traced() -> int:
+        return len(study.trace(model, rows_BL, keep))
+
+    return plain if record == "nothing" else traced
 
 
 def decoding(shape: dict, precision: str, prompt: int, new: int) -> Callable[[], int]:
@@ -107,15 +128,13 @@ def decoding(shape: dict, precision: str, prompt: int, new: int) -> Callable[[],
     sizes = Shape(**shape)
     model = model_of(sizes, prompt + new).eval()
     model = model.to(torch.bfloat16) if precision == "bf16" else model
-    start = torch.tensor(batches(sizes, 1)[0])[:, :prompt].contiguous()
+    prompts = [row[:prompt] for row in batches(sizes, 1)[0]]
 
     def generate() -> int:
-        with torch.inference_mode():
-            state, tokens_BL = model.start(), start
-            for _ in range(new):
-                logits_BLV = model.step(tokens_BL if state.length == 0 else tokens_BL[:, -1:], state)
-                tokens_BL = torch.cat([tokens_BL, logits_BLV[:, -1:].argmax(-1)], dim=1)
-        return tokens_BL.size(1)
+        rows = Decoding(model, prompts, max_tokens=new, sampling=Sampling(temperature=0))
+        for _ in range(new):
+            rows.advance()
+        return prompt + new
 
     return generate
 
