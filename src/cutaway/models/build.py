@@ -4,6 +4,7 @@ import hashlib
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from cutaway import spec
 from cutaway.models.paired import Paired
@@ -19,13 +20,28 @@ def build(plan: spec.Model, seed: int = 0, device: str | torch.device = "cpu") -
     On the device "meta" nothing is allocated or drawn: for loading weights by assignment and for counting.
     Raises ConfigError where the tree does not fit together.
     """
-    with torch.random.fork_rng(devices=[]), torch.device(device):
+    with torch.random.fork_rng(devices=[]), torch.device(device), Undrawn():
         torch.manual_seed(seed)  # for what a part from outside may draw by itself
         model = part(plan, plan.width)
     assert isinstance(model, AnyModel)
     if torch.device(device).type != "meta":
         initialise(model, plan.init, seed)
     return model.train()
+
+
+class Undrawn(TorchFunctionMode):
+    """Leaves out the values that torch gives its matrices: `initialise` draws them all.
+
+    On the meta device it leaves out everything, because drawing nothing imports the compiler, for seconds.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", "") == "torch.nn.init":
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta or tensor.dim() > 1:
+                return tensor
+        return function(*args, **kwargs)
 
 
 def initialise(model: nn.Module, init: spec.Init, seed: int) -> None:

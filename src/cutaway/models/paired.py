@@ -78,7 +78,8 @@ class Paired(nn.Module):
         tap: Tap = off,
     ) -> Tensor:
         """Target ids and the encoder's vectors -> (B, L, D)."""
-        tap, L, device = standing(self, tap).at("decoder"), target_BL.size(1), target_BL.device
+        tap = standing(self, tap).at("decoder")
+        L, device = target_BL.size(1), target_BL.device
         if state is None:
             positions, last = places(L, padding_BL, device), L - 1
         else:

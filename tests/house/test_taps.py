@@ -1,0 +1,200 @@
+"""Taps: names are complete and unique, and where nobody looks the compiled graph has no trace of them."""
+
+import dataclasses
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from cutaway import models, spec
+from cutaway.tap import Recorder
+from tests.house.stripped import NAME, strip, write_stripped
+from tests.unit.tiny import SIZES, plan, reads
+
+ATTENTION = ["q", "k", "v", "scores", "pattern", "mix", "out"]
+NORM = ["scale", "normalized", "out"]
+
+
+def block_sites(
+    norm_first: bool, ffn: list[str], cross: bool = False, extra: tuple[str, ...] = ()
+) -> list[str]:
+    attn = ["q", *(e for e in ("q_normed", "q_rotated") if e in extra)]
+    attn += ["k", *(e for e in ("k_normed",) if e in extra), "v", *(e for e in ("k_rotated",) if e in extra)]
+    attn += ATTENTION[3:]
+    parts = [("mixer_norm", "attn", attn, "mid")]
+    if cross:
+        parts.append(("cross_norm", "cross", ATTENTION, "crossed"))
+    parts.append(("ffn_norm", "ffn", ffn, "out"))
+    names = ["in"]
+    for norm, child, sites, end in parts:
+        norms, inside = [f"{norm}.{s}" for s in NORM], [f"{child}.{s}" for s in sites]
+        names += [*norms, *inside, end] if norm_first else [*inside, *norms, end]
+    return names
+
+
+def expected(preset: str) -> list[str]:
+    """The sites of a preset with two layers, written out here and not read from the code."""
+    plain, gated = ["up", "hidden", "out"], ["gate", "up", "hidden", "out"]
+    rotated = ("q_rotated", "k_rotated")
+    final = [f"final_norm.{s}" for s in NORM]
+    inputs = {
+        "gpt2": ["token", "position"],
+        "bert": ["token", "position", "segment", *(f"norm.{s}" for s in NORM)],
+    }
+    inputs |= {"vaswani": ["token", "position"], "vit": ["patch", "position"]}
+    block = {
+        "gpt2": block_sites(True, plain),
+        "llama3": block_sites(True, gated, extra=rotated),
+        "bert": block_sites(False, plain),
+        "vit": block_sites(True, plain),
+        "small": block_sites(True, gated, extra=(*rotated, "q_normed", "k_normed")),
+        "quick": block_sites(True, plain, extra=(*rotated, "q_normed", "k_normed")),
+    }
+    entry = [f"input.{s}" for s in (*inputs.get(preset, ["token"]), "out")]
+    if preset in block:
+        body = [f"blocks.{d}.{s}" for d in range(2) for s in block[preset]]
+        head = ["head.pooled"] if preset == "vit" else []
+        return [*entry, *body, *([] if preset == "bert" else final), *head, "logits"]
+    first, names = preset == "t5", []
+    for side in ("encoder", "decoder"):
+        sites = block_sites(first, plain, cross=side == "decoder")
+        body = [f"blocks.{d}.{s}" for d in range(2) for s in sites]
+        whole = [*entry, *(["bias"] if first else []), *body, *(final if first else [])]
+        names += [f"{side}.{s}" for s in whole]
+    return [*names, "logits"]
+
+
+@pytest.mark.parametrize("preset", SIZES)
+def test_names_are_complete(preset):
+    assert list(models.sites(plan(preset))) == expected(preset)
+
+
+@pytest.mark.parametrize("preset", SIZES)
+def test_names_are_module_paths_and_sites(preset):
+    model = models.build(plan(preset))
+    for name in models.sites(model.plan):
+        path = re.sub(r"^encoder\.input|^decoder\.input", "source", name.rpartition(".")[0])
+        assert path in ("encoder", "decoder") or model.get_submodule(path) is not None
+        assert re.fullmatch(r"[a-z_0-9]+(\.[a-z_0-9]+)*", name)
+
+
+VARIANTS = {preset: plan(preset) for preset in SIZES}
+_gpt2 = plan("gpt2")
+_block = _gpt2.stack.blocks[0]
+
+
+def varied(**stack: object) -> spec.Single:
+    return dataclasses.replace(_gpt2, stack=dataclasses.replace(_gpt2.stack, **stack))
+
+
+VARIANTS |= {
+    "shared": varied(layers=4, distinct=1),
+    "cycled": varied(layers=5, blocks=(_block, dataclasses.replace(_block, ffn=spec.GatedMLP(24)))),
+    "shared and cycled": varied(layers=6, distinct=3, blocks=(_block, dataclasses.replace(_block, ffn=None))),
+    "sandwich": varied(blocks=(dataclasses.replace(_block, order="sandwich"),)),
+    "parallel": varied(blocks=(dataclasses.replace(_block, order="parallel"),)),
+    "alibi": varied(bias=spec.ALiBi()),
+    "capped": varied(blocks=(dataclasses.replace(_block, mixer=spec.Attention(4, cap=5.0)),)),
+}
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_sites_are_a_function_of_the_spec_and_each_fires_once(kind):
+    of = VARIANTS[kind]
+    model, names = models.build(of).eval(), models.sites(of)
+    for seed in range(2):
+        tap = Recorder(names)
+        inputs = [x.float() if x.is_floating_point() else x for x in reads(of, length=5 + seed)]
+        model(*inputs, tap=tap)  # a Recorder refuses a name that fires twice
+        assert tap.seen.keys() == names.keys()
+    stack = of.decoder if isinstance(of, spec.Paired) else of.stack
+    ends = [name for name in names if re.fullmatch(r"(decoder\.)?blocks\.\d+\.out", name)]
+    assert len(ends) == stack.layers, "a depth is a place in the run and not a module"
+    shapes = models.sites(of, 2, 5)
+    first = tuple(tap.seen["logits"].shape[:1])
+    assert shapes["logits"][:1] == first == (2,)
+
+
+@pytest.fixture(scope="module")
+def stripped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    yield from imported(tmp_path_factory.mktemp("stripped"))
+
+
+def imported(folder: Path, name: str = NAME, spoil: tuple[str, str] = ("", "")) -> Iterator[ModuleType]:
+    """The stripped package, imported for a while."""
+    write_stripped(folder, name, spoil)
+    sys.path.insert(0, str(folder))
+    try:
+        yield importlib.import_module(f"{name}.models")
+    finally:
+        sys.path.remove(str(folder))
+        for module in [module for module in sys.modules if module.split(".")[0] == name]:
+            del sys.modules[module]
+
+
+def graph(package: str, preset: str, training: bool, **options: object) -> str:
+    """The code of the graph that torch.compile makes of a tiny model."""
+    codes: list[str] = []
+
+    def capture(module: torch.fx.GraphModule, example: object) -> object:
+        codes.append(module.code)
+        return module.forward
+
+    presets = importlib.import_module(f"{package}.spec").PRESETS
+    model = (
+        importlib.import_module(f"{package}.models").build(presets[preset](**SIZES[preset])).train(training)
+    )
+    inputs = [x.float() if x.is_floating_point() else x for x in reads(plan(preset))]
+    torch._dynamo.reset()
+    torch.compile(model, backend=capture, fullgraph=True)(*inputs, **options)
+    assert len(codes) == 1
+    return codes[0]
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    ("preset", "training"),
+    [("gpt2", False), ("small", True), ("bert", False), ("t5", False), ("vaswani", True), ("vit", False)],
+)
+def test_the_compiled_graph_has_no_trace_of_taps(stripped, preset, training):
+    ours = graph("cutaway", preset, training)
+    assert ours == graph(NAME, preset, training)
+    assert len(ours.splitlines()) > 20
+
+
+@pytest.mark.compiled
+def test_a_trace_of_taps_would_be_seen(stripped):
+    ours = graph("cutaway", "gpt2", False)
+    looked = graph("cutaway", "gpt2", False, tap=Recorder(["blocks.0.attn.pattern"]))
+    assert looked != ours and len(looked.splitlines()) > len(ours.splitlines())
+
+
+@pytest.mark.compiled
+def test_a_difference_in_the_source_would_be_seen(tmp_path):
+    for _ in imported(
+        tmp_path, "cutaway_spoiled", ("sum_BLD = x_BLD + new_BLD", "sum_BLD = new_BLD + x_BLD")
+    ):
+        assert graph("cutaway", "gpt2", False) != graph("cutaway_spoiled", "gpt2", False)
+
+
+@pytest.mark.parametrize(
+    ("source", "want"),
+    [
+        ("def f(x, tap=off):\n    return tap('a', g(x, tap.at('b')))", "def f(x):\n    return g(x)"),
+        ("def f(x, tap, name):\n    return norm(x, tap.at(name))", "def f(x, name):\n    return norm(x)"),
+        ("if tap.wants('a'):\n    y = 1\nz = 2", "z = 2"),
+        (
+            "if d or tap.edits('a'):\n    y = 1\nelse:\n    y = 2",
+            "if d or False:\n    y = 1\nelse:\n    y = 2",
+        ),
+        ("tap = standing(self, tap)\nx = 1", "x = 1"),
+        ("inner = tap.inside('b')\ny = h(x, tap=inner)\ntap.gather('b', inner)", "y = h(x)"),
+    ],
+)
+def test_stripping(source, want):
+    assert strip(source) == want
