@@ -1,24 +1,26 @@
-"""Finding where numbers stop being finite: a tap that listens at every site of one forward pass."""
+"""Finding where numbers stop being finite: a tap that listens at every site of one pass, there and back."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.models import AnyModel
 from cutaway.tap import Tap
-from cutaway.train.loss import Batch, features_of
+from cutaway.train.loss import IGNORE, Batch, features_of
 
 
 class Alarm(Tap):
-    """Remembers the first site whose value is not finite."""
+    """Remembers the sites whose value, or whose gradient, is not finite, in the order they are computed."""
 
     def __init__(self, path: str = "", found: list[str] | None = None):
         self.path = path
         self.found: list[str] = [] if found is None else found
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
-        masked = name == "scores"  # of these, minus infinity is meant
-        if not self.found and not masked and not bool(value.isfinite().all()):
-            self.found.append(self.path + name)
+        if name != "scores":  # of these, minus infinity is meant
+            self._listen("value", name, value)
+        if value.requires_grad:
+            value.register_hook(lambda gradient: self._listen("gradient", name, gradient))
         return value
 
     def at(self, child: str) -> "Alarm":
@@ -27,12 +29,19 @@ class Alarm(Tap):
     def inside(self, block: str) -> "Alarm":
         return self.at(block)
 
+    def _listen(self, what: str, name: str, numbers: Tensor) -> None:
+        if not bool(numbers.isfinite().all()):
+            self.found.append(f"the {what} at {self.path}{name}")
 
-@torch.no_grad()
+
 def first_not_finite(model: AnyModel, batch: Batch) -> str | None:
-    """The first tap of the batch's forward pass that is not finite; None where all up to the loss are."""
+    """Where the first number arises that is not finite; None if there is none. Leaves gradients behind."""
     alarm = Alarm()
     with torch.compiler.set_stance("force_eager"):  # a compiled block could not stop to look
-        x_BLD = features_of(model, batch, alarm)
-        alarm("logits", model.head(x_BLD, model.vocab_matrix))
+        logits = alarm("logits", model.head(features_of(model, batch, alarm), model.vocab_matrix))
+        if not alarm.found:
+            targets_E = batch.targets_BL.flatten()
+            F.cross_entropy(
+                logits.flatten(0, 1).float(), targets_E, ignore_index=IGNORE, reduction="sum"
+            ).backward()
     return alarm.found[0] if alarm.found else None

@@ -86,7 +86,9 @@ class Training:
         loss, norm = torch.stack(losses).sum(), self.working.clip(self.run.clip)
         finite = math.isfinite(loss.item()) and math.isfinite(norm.item())
         if not finite and self.skipped == MOST_SKIPPED:
-            raise NonFiniteError(self.done + 1, self.blame(parts), self.examples.example_ids(number)[:8])
+            what = self.blame(parts)
+            self.working.forget()
+            raise NonFiniteError(self.done + 1, what, self.examples.example_ids(number)[:8])
         factor = factor_at(self.run.schedule, number, self.run.steps)
         if finite:
             self.optimizers.step(factor)
@@ -98,15 +100,13 @@ class Training:
         return Step(self.done, loss, norm, factor, total, time.perf_counter() - begin, not finite)
 
     def blame(self, parts: list[Batch]) -> str:
-        """Where the first number that is not finite arises: a tap going forward, a gradient going back."""
+        """Where the first number that is not finite arises, going forward or back."""
         for place, part in enumerate(parts):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(random_seed(self.run.seed, self.done, place))
-                if (tap := first_not_finite(self.working.model, part)) is not None:
-                    return f"the value at {tap}"
-        weights = reversed(list(self.working.master.named_parameters()))
-        bad = (name for name, p in weights if p.grad is not None and not p.grad.isfinite().all())
-        return f"the gradient of {next(bad, 'the weights together')}"
+                if (found := first_not_finite(self.working.model, part)) is not None:
+                    return found
+        return "the norm of all gradients"
 
     def state_dict(self) -> dict[str, int]:
         """Where training stands; with weights and optimiser state, all it takes to go on."""
