@@ -19,8 +19,8 @@ COMMANDS = {
 }
 INTERRUPTED, PIPE_CLOSED, INTERNAL = 130, 141, 70
 
-# How long an idle OpenMP thread spins before it sleeps; libgomp reads it when torch loads. By default that is so
-# long that where other processes want the cores, small matrix products took 6 to 60 times as long as with this.
+# How long an idle OpenMP thread spins before it sleeps; libgomp reads it when torch loads. By default that is
+# so long that, where other processes want the cores, small matrix products took 6 to 60 times as long.
 SPINS = "1000"
 
 

@@ -14,7 +14,7 @@ SMALL = ("--steps", "4", "--batch", "2", "--threads", "1", "--precision", "fp32"
 
 @pytest.fixture(autouse=True)
 def names_tell_shapes():
-    """Nobody watches shapes here: `switch_off` makes one text a row for each part in the middle of a block."""
+    """Nobody watches shapes here: `switch_off` makes one row many in the middle of a block."""
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_a_recipe_is_trained_and_verified(place, capsys):
     shipped = shipped_recipes()["shakespeare-small"]
     recipe = (shipped / "recipe.toml").read_text().replace('"shakespeare-small"', '"tiny"')
     for old, new in (
-        ("steps = 150", "steps = 3"),
+        ("steps = 150", "steps = 3\nthreads = 1\nprecision = 'fp32'"),
         ("batch = 32", "batch = 2"),
         ("length = 64", "length = 16"),
     ):
