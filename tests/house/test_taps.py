@@ -16,6 +16,9 @@ from cutaway.tap import Recorder
 from tests.house.stripped import NAME, strip, write_stripped
 from tests.unit.tiny import SIZES, plan, reads
 
+# torch.compile makes an instance of every autograd.Function it meets, and warns of it itself
+pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+
 ATTENTION = ["q", "k", "v", "scores", "pattern", "mix", "out"]
 NORM = ["scale", "normalized", "out"]
 
@@ -176,9 +179,8 @@ def test_a_trace_of_taps_would_be_seen(stripped):
 
 @pytest.mark.compiled
 def test_a_difference_in_the_source_would_be_seen(tmp_path):
-    for _ in imported(
-        tmp_path, "cutaway_spoiled", ("sum_BLD = x_BLD + new_BLD", "sum_BLD = new_BLD + x_BLD")
-    ):
+    spoil = ("self.token(tokens_BL)", "self.token(tokens_BL + 0)")
+    for _ in imported(tmp_path, "cutaway_spoiled", spoil):
         assert graph("cutaway", "gpt2", False) != graph("cutaway_spoiled", "gpt2", False)
 
 
