@@ -27,7 +27,7 @@ class Block(nn.Module):
         super().__init__()
         self.order, self.dropout = plan.order, plan.dropout.residual
         self.mixer_name = "attn" if isinstance(plan.mixer, spec.Attention) else "mixer"
-        self.add_module(self.mixer_name, part(plan.mixer, width))
+        self._modules[self.mixer_name] = part(plan.mixer, width)  # add_module finds the property and refuses
         self.cross = part(plan.cross, width) if plan.cross else None
         self.ffn = part(plan.ffn, width) if plan.ffn else None
         self.mixer_norm = part(plan.norm, width)
@@ -44,7 +44,7 @@ class Block(nn.Module):
     @property
     def mixer(self) -> nn.Module:
         """What moves information between positions, under the name it has in taps and checkpoints."""
-        return self.get_submodule(self.mixer_name)
+        return self._modules[self.mixer_name]
 
     def forward(
         self,

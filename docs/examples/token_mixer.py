@@ -1,0 +1,43 @@
+"""A token mixer from outside the package: each channel is mixed over the past by weights of its own.
+
+H3 and its relatives mix by long convolutions; this is the shortest of them. Use it with
+`--plugin token_mixer.py` or by importing this file; its kind in TOML is `Convolution`.
+
+B batch   L position   D width   K how far back
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cutaway import spec
+from cutaway.nn import register
+from cutaway.tap import Tap, off
+
+
+@dataclass(frozen=True)
+class Convolution(spec.Mixer):
+    """A causal depthwise convolution over the last `reach` positions, then a projection."""
+
+    reach: int = 4
+
+
+class ConvolutionMixer(nn.Module):
+    ends_in = "out"  # the projection that writes into the residual stream, for its initial values
+
+    def __init__(self, plan: Convolution, width: int):
+        super().__init__()
+        self.reach = plan.reach
+        self.kernel = nn.Parameter(torch.empty(width, plan.reach))
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x_BLD: Tensor, *, mask=None, rotation=None, cache=None, tap: Tap = off) -> Tensor:
+        """(B, L, D) -> (B, L, D). Taps mixed, out."""
+        padded = F.pad(x_BLD.mT, (self.reach - 1, 0))
+        mixed_BLD = tap("mixed", F.conv1d(padded, self.kernel[:, None], groups=x_BLD.size(-1)).mT)
+        return tap("out", self.out(mixed_BLD))
+
+
+register(Convolution, ConvolutionMixer)
