@@ -208,7 +208,7 @@ OUT_OF_RANGE = [
     *(("seed", value) for value in (-1, 2**63)),
 ]
 WRONG_TYPE = [
-    *((field.name, value) for field in fields(Sampling) for value in ("1", True, [1], {}, object())),
+    *((field.name, value) for field in fields(Sampling) for value in ("1", True, [1], {}, 1j)),
     *((name, None) for name in ("temperature", "repetition_penalty")),
     *(("top_k", value) for value in (1.0, math.nan)),
     *(("seed", value) for value in (1.0, math.nan)),
