@@ -147,7 +147,7 @@ def test_without_the_guard_it_would(monkeypatch):
     ("where", "said"),
     [
         ("forward", r"the value at blocks\.1\.out"),
-        ("backward", r"the gradient at blocks\.1\.ffn\.out"),
+        ("backward", r"the gradient at blocks\.1\.ffn\.hidden"),
     ],
 )
 def test_after_ten_in_a_row_it_gives_up_and_says_where(where, said):

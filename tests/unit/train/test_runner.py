@@ -1,0 +1,373 @@
+"""A run's directory: what is refused, what is fallen back on, and that nothing is lost on the way."""
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from cutaway import store
+from cutaway.data.tokenizer import byte_tokenizer, character_tokenizer
+from cutaway.errors import (
+    CheckpointSaveError,
+    ConfigError,
+    FileFormatError,
+    InputMissingError,
+    LimitError,
+    NonFiniteError,
+    OutputExistsError,
+    RunLockedError,
+    SaveError,
+)
+from cutaway.store import disk
+from cutaway.train import checkpoint, records, runner
+from cutaway.train.progress import Silent
+from cutaway.train.runner import Runner
+from tests.unit.train.tiny import Stop, recipe, remains, train
+
+
+class Heard(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.closed = 0
+
+    def warn(self, line: str) -> None:
+        self.lines.append(line)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture(scope="module")
+def finished(text: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that ended, with its last two checkpoints; tests work on copies."""
+    return train(recipe(text, save=5), tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def drop_last(run: Path) -> None:
+    shutil.rmtree(checkpoint.list_checkpoints(run)[-1])
+
+
+def test_a_finished_run_has_all_its_files(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {
+        "recipe.toml",
+        "spec.json",
+        "tokenizer.json",
+        "facts.json",
+        "metrics.jsonl",
+        "checkpoints",
+    } <= names
+    assert [path.name for path in checkpoint.list_checkpoints(finished)] == ["step-000010", "step-000012"]
+    facts = json.loads((finished / "facts.json").read_text())
+    assert {
+        "seed",
+        "torch",
+        "python",
+        "processor",
+        "commit",
+        "data",
+        "tokenizer",
+        "precision",
+    } <= facts.keys()
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 13))
+    assert lines[-1].keys() >= {"validation", "validation_tail", "bits_per_byte"}
+
+
+def test_a_finished_run_that_goes_on_is_as_it_was(finished, run, text):
+    train(recipe(text), run, resume=True)
+    assert remains(run) == remains(finished)
+
+
+@pytest.mark.parametrize("left", ["recipe.toml", "metrics.jsonl", "checkpoints"])
+def test_a_directory_that_holds_a_run_or_its_remains_is_not_begun_anew(left, run, text):
+    for path in run.iterdir():
+        if path.name != left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with pytest.raises(OutputExistsError, match="holds a run already; go on with --resume") as refused:
+        train(recipe(text), run)
+    assert refused.value.exit_code == 73
+    after = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != "lock"}
+    assert {path: after[path] for path in after if path.is_file()} == {
+        p: t for p, t in before.items() if p.is_file()
+    }
+
+
+def test_going_on_where_nothing_is_makes_nothing(text, tmp_path):
+    with pytest.raises(InputMissingError, match="no run to go on with"):
+        train(recipe(text), tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_directory_in_use_is_refused(run, text):
+    with (
+        store.DirectoryLock(run),
+        pytest.raises(RunLockedError, match=f"process {os.getpid()} on") as refused,
+    ):
+        train(recipe(text), run, resume=True)
+    assert refused.value.exit_code == 73
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2, 3], ids="after {} files".format)
+def test_a_beginning_cut_short_can_be_made_again(missing, finished, text, tmp_path, monkeypatch):
+    """recipe.toml comes last: until it is there, the directory holds no run."""
+    write, written = store.write_file, []
+
+    def fail(target: Path, data: bytes) -> None:
+        if len(written) == missing:
+            raise KeyboardInterrupt
+        written.append(target)
+        write(target, data)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(store, "write_file", fail)
+        train(recipe(text, save=5), tmp_path / "run")
+    assert len(written) == missing and not (tmp_path / "run" / "recipe.toml").exists()
+    with pytest.raises(InputMissingError):
+        train(recipe(text, save=5), tmp_path / "run", resume=True)
+    assert remains(train(recipe(text, save=5), tmp_path / "run")) == remains(finished)
+
+
+def test_a_run_without_a_checkpoint_yet_goes_on_from_the_start(finished, run, text):
+    shutil.rmtree(run / "checkpoints")
+    train(recipe(text), run, resume=True)
+    assert remains(run) == remains(finished)
+
+
+def damage(path: Path, how: str) -> None:
+    match how:
+        case "truncated":
+            os.truncate(path, path.stat().st_size // 2)
+        case "flipped":
+            data = bytearray(path.read_bytes())
+            data[random.Random(0).randrange(len(data))] ^= 4
+            path.write_bytes(data)
+        case "missing":
+            path.unlink()
+        case "empty":
+            os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "missing", "empty"])
+@pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors", "state.json", "manifest.json"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning_and_written_again(name, how, finished, run, text):
+    newest = run / "checkpoints" / "step-000012"
+    damage(newest / name, how)
+    heard = Heard()
+    train(recipe(text), run, resume=True, say=heard)
+    assert remains(run) == remains(finished)
+    assert len(heard.lines) == 1
+    assert heard.lines[0].endswith("going on from the checkpoint before it, step-000010")
+    assert str(newest) in heard.lines[0] and "\n" not in heard.lines[0]
+    store.verify_folder(newest)
+    assert (run / "checkpoints" / "damaged-step-000012").is_dir()
+
+
+def test_where_every_checkpoint_is_damaged_nothing_is_touched(run, text):
+    for folder in checkpoint.list_checkpoints(run):
+        damage(folder / "model.safetensors", "flipped")
+    metrics = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(FileFormatError, match="step-000012") as refused:
+        train(recipe(text), run, resume=True)
+    assert refused.value.exit_code == 65
+    assert (run / "metrics.jsonl").read_bytes() == metrics
+    assert len(checkpoint.list_checkpoints(run)) == 2
+
+
+@pytest.mark.parametrize("other", [byte_tokenizer(), character_tokenizer("abc")], ids=["bytes", "characters"])
+def test_another_tokenizer_is_refused(other, run, text):
+    if other.digest == records.load_tokenizer(run / "tokenizer.json").digest:
+        other.inner.add_tokens(["another"])
+    (run / "tokenizer.json").write_text(other.to_json())
+    with pytest.raises(FileFormatError, match=r"tokenizer\.json: not the tokenizer this run") as refused:
+        train(recipe(text), run, resume=True)
+    assert refused.value.exit_code == 65
+
+
+def test_another_text_is_refused(run, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("something else\n" * 300)
+    told = (run / "recipe.toml").read_text()
+    source = next(line for line in told.splitlines() if line.startswith("source"))
+    (run / "recipe.toml").write_text(told.replace(source, f'source = ["{other}"]'))
+    with pytest.raises(ConfigError, match="the text has changed since the run began"):
+        train(recipe(other), run, resume=True, say=Heard())
+
+
+def test_an_edited_recipe_is_warned_of(run, text):
+    told = (run / "recipe.toml").read_text()
+    (run / "recipe.toml").write_text(told.replace("steps = 12", "steps = 14"))
+    heard = Heard()
+    train(recipe(text), run, resume=True, say=heard)
+    assert heard.lines == [f"{run}: recipe.toml has changed since the run began; its steps will, too"]
+    assert checkpoint.list_checkpoints(run)[-1].name == "step-000014"
+
+
+@pytest.mark.parametrize("key", ["torch", "processor"])
+def test_another_machine_is_warned_of(key, run, text):
+    facts = json.loads((run / "facts.json").read_text())
+    (run / "facts.json").write_text(json.dumps(facts | {key: "another"}))
+    heard = Heard()
+    train(recipe(text), run, resume=True, say=heard)
+    assert [f"{key} was another" in line for line in heard.lines] == [True]
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["", "[]", "{", '{"precision": "fp32"}', '{"precision": "fp8", "compile": "off", "threads": 1}'],
+)
+def test_damaged_facts_are_refused(told, run, text):
+    (run / "facts.json").write_text(told)
+    with pytest.raises(FileFormatError, match=r"facts\.json: "):
+        train(recipe(text), run, resume=True)
+
+
+@pytest.mark.parametrize("torn", [b'{"step": 11, "lo', b'{"step": 11, "lo\n', b"not json\n", b"[1]\n"])
+def test_a_torn_line_of_metrics_costs_that_line_only(torn, finished, run, text):
+    drop_last(run)
+    metrics = run / "metrics.jsonl"
+    lines = metrics.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["step"] <= 10]
+    metrics.write_bytes(b"".join(kept) + torn)
+    heard = Heard()
+    train(recipe(text), run, resume=True, say=heard)
+    assert remains(run) == remains(finished)
+    assert len(heard.lines) == torn.endswith(b"\n")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "RETRY_SECONDS", (0.0, 0.0, 0.0))
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """Let the disk be full while a checkpoint's file of that name is written."""
+    write = checkpoint.write_tensors
+
+    def full(path: Path, tensors) -> None:
+        if path.name == at:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        write(path, tensors)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors"])
+def test_a_full_disk_ends_the_run_with_the_checkpoint_before_it_intact(
+    name, finished, text, tmp_path, impatient, monkeypatch
+):
+    out, heard = tmp_path / "run", Heard()
+    with pytest.raises(Exception):  # noqa: B017  whatever: the first checkpoint is written by then
+        train(recipe(text, save=5), out, say=Stop(5))
+    with monkeypatch.context() as patch:
+        refuse(patch, name)
+        with pytest.raises(
+            CheckpointSaveError, match=r"^checkpoint not saved: need .* free .* path"
+        ) as failed:
+            train(recipe(text, save=5), out, resume=True, say=heard)
+    assert failed.value.exit_code == 74 and heard.closed == 1
+    assert [path.name for path in checkpoint.list_checkpoints(out)] == ["step-000005"]
+    assert not [path.name for path in (out / "checkpoints").iterdir() if "tmp" in path.name]
+    store.verify_folder(out / "checkpoints" / "step-000005")
+    assert remains(train(recipe(text, save=5), out, resume=True)) == remains(finished)
+
+
+def test_a_disk_that_is_nearly_full_is_noticed_before_anything_is_written(
+    text, tmp_path, impatient, monkeypatch
+):
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: 20_000)
+    with pytest.raises(SaveError):
+        train(recipe(text), tmp_path / "run")
+    assert not checkpoint.list_checkpoints(tmp_path / "run")
+
+
+def test_metrics_that_cannot_be_written_end_the_run(text, tmp_path, monkeypatch):
+    append = store.append_line
+
+    def full(path: Path, line: str) -> None:
+        if '"step": 7' in line:
+            raise disk.not_saved(len(line), 0, path, "No space left on device")
+        append(path, line)
+
+    monkeypatch.setattr(store, "append_line", full)
+    with pytest.raises(SaveError, match=r"metrics\.jsonl: not saved") as failed:
+        train(recipe(text, save=5), tmp_path / "run")
+    assert failed.value.exit_code == 74
+    assert checkpoint.list_checkpoints(tmp_path / "run")[-1].name == "step-000005"
+
+
+@pytest.mark.parametrize(
+    ("problem", "accumulate", "remedy"),
+    [
+        (MemoryError(), 1, "--accumulate 2"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+            2,
+            "--accumulate 4",
+        ),
+        (MemoryError(), 4, "a smaller --length or model"),
+    ],
+)
+def test_out_of_memory_says_how_to_need_less(problem, accumulate, remedy, text, tmp_path, monkeypatch):
+    loss = runner.Training.advance
+
+    def short(self):
+        if self.done == 6:
+            raise problem
+        return loss(self)
+
+    monkeypatch.setattr(runner.Training, "advance", short)
+    with pytest.raises(LimitError, match=remedy) as failed:
+        train(recipe(text, save=5, accumulate=accumulate), tmp_path / "run")
+    assert failed.value.exit_code == 64
+    assert checkpoint.list_checkpoints(tmp_path / "run")[-1].name == "step-000005"
+
+
+def test_other_errors_are_not_taken_for_it(text, tmp_path, monkeypatch):
+    def broken(self):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(runner.Training, "advance", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        train(recipe(text), tmp_path / "run")
+
+
+def test_giving_up_leaves_the_last_finite_weights(text, tmp_path):
+    out, heard = tmp_path / "run", Heard()
+    with pytest.raises(NonFiniteError, match="is not finite") as failed:
+        train(recipe(text, steps=40, optimizer=runner.spec.AdamW(rate=1e30)), out, say=heard)
+    assert failed.value.exit_code == 70
+    assert len(heard.lines) == 10 and all("not finite" in line for line in heard.lines)
+    weights = checkpoint.read_tensors(checkpoint.list_checkpoints(out)[-1] / "model.safetensors")
+    assert all(bool(weight.isfinite().all()) for weight in weights.values())
+
+
+def test_a_checkpoint_of_another_model_is_refused(run, text):
+    told = (run / "recipe.toml").read_text()
+    (run / "recipe.toml").write_text(told.replace("layers = 2", "layers = 3"))
+    with pytest.raises(FileFormatError, match=r"model\.safetensors: .*(not this model's|is \()"):
+        train(recipe(text), run, resume=True, say=Heard())
+
+
+def test_the_bar_is_closed_whatever_happens(text, tmp_path, monkeypatch):
+    heard = Heard()
+    train(recipe(text), tmp_path / "whole", say=heard)
+    assert heard.closed == 1
+    for fault in (KeyboardInterrupt, ValueError):
+        monkeypatch.setattr(Runner, "note", Mock(side_effect=fault))
+        with pytest.raises(fault):
+            train(recipe(text), tmp_path / fault.__name__, say=heard)
+    assert heard.closed == 3
