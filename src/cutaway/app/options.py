@@ -2,8 +2,8 @@
 
 import re
 import sys
-from contextlib import redirect_stderr
-from io import StringIO
+from contextlib import redirect_stderr, redirect_stdout
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,14 +19,21 @@ BORDER = re.compile(r"[╭╮╰╯│─]+|^\+-+.*\+$|^\|", re.MULTILINE)
 
 def parse(record: type[Options], arguments: list[str], prog: str, description: str | None = None) -> Options:
     """The record that the arguments fill in; `--help` prints and leaves, what is refused is a ConfigError."""
-    said = StringIO()
+    # Files and no terminals: to those tyro writes colours, NO_COLOR or not.
+    help_text, said = (TextIOWrapper(BytesIO(), encoding="utf-8") for _ in range(2))
     try:
-        with redirect_stderr(said):
+        with redirect_stdout(help_text), redirect_stderr(said):
             return tyro.cli(record, prog=prog, args=arguments, description=description)
     except SystemExit as leaving:
         if not leaving.code:
+            print(written(help_text), end="")
             raise
-        raise ConfigError(f"{refusal(said.getvalue())} (see {prog} --help)") from None
+        raise ConfigError(f"{refusal(written(said))} (see {prog} --help)") from None
+
+
+def written(file: TextIOWrapper) -> str:
+    file.seek(0)
+    return file.read()
 
 
 def refusal(said: str) -> str:

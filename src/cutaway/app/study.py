@@ -28,10 +28,21 @@ class Look:
     target: Annotated[str | None, option(help="the target, for an encoder-decoder")] = None
     json: Annotated[Flag, option(help="JSON in place of lines")] = False
 
-    @property
-    def inputs(self) -> str | tuple[str, str]:
-        """The text, or the pair of texts, that the model reads."""
-        return self.text if self.target is None else (self.text, self.target)
+    def inputs(self, session: Any, text: str | None = None) -> Any:
+        """What the model reads: the text, or for a pair the text and the tokens of the target, begun with the
+        token that its decoder begins with.
+        """
+        text = self.text if text is None else text
+        return text if self.target is None else (text, self.scored(session))
+
+    def scored(self, session: Any) -> list[int]:
+        """The tokens whose loss is told."""
+        if self.target is None:
+            return session.tokenizer.encode(self.text).tolist()
+        from cutaway.data.tasks import START
+
+        begin = session.tokenizer.inner.token_to_id(START)
+        return ([] if begin is None else [begin]) + session.tokenizer.encode(self.target).tolist()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +115,7 @@ def run(arguments: list[str]) -> int:
 def show_trace(session: Any, options: Trace) -> tuple[Any, list[str]]:
     from cutaway import study
 
-    seen = study.trace(session, options.inputs, options.keep)
+    seen = study.trace(session, options.inputs(session), options.keep)
     if options.out is not None:
         save_tensors(dict(seen), options.out)
     found = [{"name": name, **figures(value)} for name, value in seen.items()]
@@ -149,8 +160,7 @@ def show_ablate(session: Any, options: Ablate) -> tuple[Any, list[str]]:
 def show_replace(session: Any, options: Replace) -> tuple[Any, list[str]]:
     from cutaway import study
 
-    other = (options.other, options.target) if options.target is not None else options.other
-    value = study.trace(session, other, options.at)[options.at]
+    value = study.trace(session, options.inputs(session, options.other), options.at)[options.at]
     if options.positions:
         value = value[..., list(options.positions), :]
     made = study.replace(value, options.positions or None)
@@ -183,9 +193,8 @@ def read_logits(session: Any, options: Look) -> dict[str, Any]:
 
     from cutaway import study
 
-    logits_LV = study.trace(session, options.inputs, "logits")["logits"][0].double()
-    text = options.text if options.target is None else options.target
-    tokens_L = as_tensor(session.tokenizer.encode(text)).long()
+    logits_LV = study.trace(session, options.inputs(session), "logits")["logits"][0].double()
+    tokens_L = as_tensor(options.scored(session)).long()
     loss = None
     if len(tokens_L) > 1 and predicts_next(session.model):
         loss = F.cross_entropy(logits_LV[:-1], tokens_L[1:]).item()
@@ -211,7 +220,7 @@ def likely(options: list[list[Any]]) -> str:
 def show_lens(session: Any, options: Lens) -> tuple[Any, list[str]]:
     from cutaway import study
 
-    seen = study.lens(session, options.inputs, options.best)
+    seen = study.lens(session, options.inputs(session), options.best)
     found: list[dict[str, Any]] = []
     for place, name in enumerate(seen.names):
         best = zip(seen.tokens_NBLE[place, 0, -1], seen.chances_NBLE[place, 0, -1], strict=True)
@@ -234,7 +243,7 @@ def number(loss: float | None) -> str:
 def show_switch_off(session: Any, options: SwitchOff) -> tuple[Any, list[str]]:
     from cutaway import study
 
-    seen = study.switch_off(session, options.inputs, options.best)
+    seen = study.switch_off(session, options.inputs(session), options.best)
     before = seen.loss_before
     parts: list[dict[str, Any]] = []
     for part, loss in zip(seen.parts, seen.loss_after.tolist(), strict=True):

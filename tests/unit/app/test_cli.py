@@ -254,3 +254,11 @@ def test_find_recipe_prefers_the_shipped_name(tmp_path, monkeypatch):
     assert find_recipe("stdlib") == shipped_recipes()["stdlib"] / "recipe.toml"
     with pytest.raises(CutawayError, match=r"holds no recipe\.toml"):
         find_recipe("./stdlib")
+
+
+@pytest.mark.parametrize("arguments", [("train", "--help"), ("train", "stdlib", "--stps", "3")], ids=" ".join)
+def test_no_colours_even_on_a_terminal(capfd, monkeypatch, arguments):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    _, out, err = ends(capfd, *arguments)
+    assert "\x1b" not in out + err and ("--steps" in out + err)
