@@ -102,18 +102,18 @@ def features_without(model: AnyModel, tokens: Sequence[Tensor]) -> Iterator[tupl
         model.features(*tokens, tap=recorder)
     for side, stack in sides.items():
         for depth in range(stack.layers):
-            x_1LD = recorder.seen[f"{side}blocks.{depth}.in"]
+            start_1LD = recorder.seen[f"{side}blocks.{depth}.in"]
             these = parts_of(model, side, depth)
             for first in range(0, len(these), at_once):
                 some = these[first : first + at_once]
-                tap = SwitchOff(some, depth)
+                tap, x_ELD = SwitchOff(some, depth), start_1LD.expand(len(some), -1, -1)
                 memory = None if memory_1MD is None else memory_1MD.expand(len(some), -1, -1)
                 rest = range(depth, stack.layers)
                 if side == "encoder.":
-                    memory = stack.run(x_1LD, depths=rest, tap=tap)
+                    memory = stack.run(x_ELD, depths=rest, tap=tap)
                     yield some, model.decode(tokens[-1].expand(len(some), -1), memory)
                 else:
-                    yield some, stack.run(x_1LD, memory, depths=rest, tap=tap)
+                    yield some, stack.run(x_ELD, memory, depths=rest, tap=tap)
 
 
 def parts_of(model: AnyModel, side: str, depth: int) -> list[Part]:
@@ -130,7 +130,7 @@ def parts_of(model: AnyModel, side: str, depth: int) -> list[Part]:
 
 
 class SwitchOff(Tap):
-    """Switches off one part a row: from the first part's tap on, the batch has a row for each of `parts`."""
+    """Switches off one part a row: the batch has a row for each of `parts`."""
 
     def __init__(
         self, parts: Sequence[Part], depth: int, path: str = "", held: dict[str, Tensor] | None = None
@@ -145,18 +145,18 @@ class SwitchOff(Tap):
         return SwitchOff(self.parts, self.depth, f"{self.path}{child}.", self.held)
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
-        """`value` (1 or E, ...) with zero, or at the block's end its input, where it is a part's own."""
+        """`value` (E, ...) with zero, or at the block's end its input, in its part's row."""
         full = self.path + name
         if full == "in":
             self.held["in"] = value
         rows = [row for row, part in enumerate(self.parts) if part.name.endswith(f".{self.depth}.{full}")]
         if not rows:
             return value
-        value = value.expand(len(self.parts), *value.shape[1:]).clone()
+        value = value.clone()
         for row in rows:
             head = self.parts[row].head
             if head is not None:
                 value[row, head] = 0.0
             else:
-                value[row] = self.held["in"][0] if full == "out" else 0.0
+                value[row] = self.held["in"][row] if full == "out" else 0.0
         return value

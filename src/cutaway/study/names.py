@@ -50,7 +50,8 @@ def find(pattern: str, plan: spec.Model) -> list[str]:
         return [pattern]
     expression = matcher(pattern)
     found = {name for name in known if expression.fullmatch(name)}
-    found |= {ours for name, ours in other.items() if expression.fullmatch(name)}
+    if "hook" in pattern:
+        found |= {ours for name, ours in other.items() if expression.fullmatch(name)}
     if not found:
         candidates = other if "hook" in pattern else known
         raise TapError(f"no tap is called {pattern!r}: {nearest(pattern, candidates)}")

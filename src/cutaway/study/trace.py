@@ -63,7 +63,7 @@ def trace(thing: Any, inputs: Inputs, keep: str | Sequence[str] = "**") -> Trace
     if silent := names - recorder.seen.keys():
         raise TapError(f"taps that never fired: {', '.join(sorted(silent))}")
     ordered = [name for name in find("**", studied.plan) if name in names]
-    return Trace({name: recorder.seen[name] for name in ordered}, studied.plan)
+    return Trace({name: recorder.seen[name].detach() for name in ordered}, studied.plan)
 
 
 def _found(name: str, seen: Mapping[str, Tensor], plan: spec.Model) -> bool:
