@@ -12,9 +12,9 @@ FIGURES = ("loss", "validation_sample", "validation", "tokens", "seconds")
 
 
 class History(NamedTuple):
-    """`points` are the steps that have a loss of some kind, `samples` pairs of step and text."""
+    """`points` are the steps that have a loss of some kind, one each, `samples` pairs of step and text."""
 
-    points: list[dict[str, float]]
+    points: list[dict[str, float | None]]
     samples: list[tuple[int, str]]
     facts: dict[str, Any]
     bits_per_byte: float | None
@@ -25,7 +25,8 @@ def read_history(run: Path) -> History:
 
     Raises FileFormatError where a line is not a JSON object with a step, or the facts are no JSON object.
     """
-    points, samples, bits = [], [], None
+    points: dict[int, dict[str, float | None]] = {}
+    samples, bits = [], None
     for place, line in enumerate(store.read_lines(run / "metrics.jsonl"), 1):
         try:
             record = json.loads(line)
@@ -35,12 +36,12 @@ def read_history(run: Path) -> History:
             raise FileFormatError(run / "metrics.jsonl", rule) from None
         values = {name: rounded(record[name]) for name in FIGURES if finite(record.get(name))}
         if {"loss", "validation_sample", "validation"} & values.keys():
-            points.append({"step": step, **values})
+            points.setdefault(step, {"step": step}).update(values)
         if isinstance(record.get("sample"), str):
             samples.append((step, record["sample"]))
         if finite(record.get("bits_per_byte")):
             bits = rounded(record["bits_per_byte"])
-    return History(points, samples, read_facts(run / "facts.json"), bits)
+    return History(list(points.values()), samples, read_facts(run / "facts.json"), bits)
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -82,7 +82,8 @@ class Page:
         """Loss curves and samples of the run, and where it was made."""
         points = history.points
         stride = max(1, math.ceil(len(points) / MOST_POINTS))
-        kept = [p for i, p in enumerate(points) if i % stride == 0 or "loss" not in p or p is points[-1]]
+        judged = {"validation_sample", "validation"}
+        kept = [p for i, p in enumerate(points) if i % stride == 0 or judged & p.keys() or p is points[-1]]
         self.content["training"] = {
             "points": kept,
             "stride": stride,

@@ -305,8 +305,8 @@ def test_history_of_a_run(tmp_path, single):
     lines = [
         {"step": 1, "loss": 5.5, "grad_norm": 1.0, "tokens": 64, "seconds": 0.5},
         {"step": 1, "sample": "<b>one</b>"},
-        {"step": 2, "loss": math.nan, "tokens": 128},
-        {"step": 2, "validation_sample": 5.25},
+        {"step": 2, "loss": 5.25, "tokens": math.nan},
+        {"step": 2, "validation_sample": 5.125},
         {"step": 3, "validation": 5.0, "validation_tail": 4.9, "bits_per_byte": 7.5},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -314,7 +314,7 @@ def test_history_of_a_run(tmp_path, single):
     got = page(tmp_path, single, TEXT, run=tmp_path).content
     assert got["training"]["points"] == [
         {"step": 1, "loss": 5.5, "tokens": 64, "seconds": 0.5},
-        {"step": 2, "validation_sample": 5.25},
+        {"step": 2, "loss": 5.25, "validation_sample": 5.125},
         {"step": 3, "validation": 5.0},
     ]
     assert got["training"]["samples"] == [[1, "<b>one</b>"]] and got["training"]["bits"] == 7.5
@@ -327,8 +327,9 @@ def test_a_long_history_is_thinned_and_the_page_says_so(tmp_path, single):
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     training = page(tmp_path, single, TEXT, run=tmp_path).content["training"]
-    assert training["stride"] == 3 and len(training["points"]) == 3001
-    assert training["points"][-1]["validation_sample"] == 2
+    assert training["stride"] == 3 and len(training["points"]) == 3000 + 2  # and the judged, and the last
+    assert {"step": 4001, "loss": 1.0, "validation_sample": 2.0} in training["points"]
+    assert training["points"][-1]["step"] == 9000
 
 
 def test_a_run_without_metrics_has_no_curves(tmp_path, single):

@@ -231,7 +231,7 @@ function showAttention() {
       texts[queries].mark(query);
     }
     const order = weights.map((code, m) => [code, m]).filter(([code]) => code > 0).sort((a, b) => b[0] - a[0] || a[1] - b[1]);
-    const said = (m) => (weights[m] ? percent(weightOf(weights[m], steps)) : `less than ${(100 * weightOf(0.5, steps)).toFixed(4)} %`);
+    const said = (m) => (weights[m] ? percent(weightOf(weights[m], steps)) : `less than ${(100 * weightOf(0.5, steps)).toFixed(4)}${unit}`);
     const pieces = [chip(stream(queries)[query]), ` at ${query} `];
     if (looked?.memory !== undefined && looked.memory !== null) {
       const m = looked.memory;

@@ -109,7 +109,7 @@ function showEffects() {
       span.title = i === 0 ? "" : `${signed(change_[i - 1], 3)} nats`;
     });
     const worst = change_.map((d, i) => [d, i + 1]).sort((a, b) => b[0] - a[0]).slice(0, 4);
-    reading.replaceChildren("Hit hardest: ", ...worst.flatMap(([d, at], i) => [i ? ", " : "", chip(ids[at]), ` at ${at} (${signed(d)})`]), ".");
+    reading.replaceChildren("Hit hardest: ", ...worst.flatMap(([d, at], i) => [i ? ", " : "", chip(ids[at]), ` at ${at} (${signed(d)})`]), ". Colours as in the map above.");
   };
   const partOf = (event) => {
     const button = event.target.closest?.("[data-part]");

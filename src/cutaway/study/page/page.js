@@ -103,11 +103,12 @@ function arrows(event, columns, index, count) {
   return to;
 }
 
+const unit = "\u00a0%"; // does not part from its number at the end of a line
 function percent(p) {
   if (p === null) return "–";
-  if (p >= 0.9995 || p === 0) return `${Math.round(100 * p)} %`;
-  if (p < 1e-6) return "< 0.0001 %";
-  return `${(100 * p).toFixed(p >= 0.1 ? 1 : p >= 0.001 ? 2 : p >= 1e-4 ? 3 : 4)} %`;
+  if (p >= 0.9995 || p === 0) return Math.round(100 * p) + unit;
+  if (p < 1e-6) return `< 0.0001${unit}`;
+  return (100 * p).toFixed(p >= 0.1 ? 1 : p >= 0.001 ? 2 : p >= 1e-4 ? 3 : 4) + unit;
 }
 const fixed = (value, digits = 2) => (value === null || !Number.isFinite(value) ? "–" : value.toFixed(digits));
 const signed = (value, digits = 2) => {
