@@ -7,7 +7,6 @@ import base64
 import json
 import math
 import re
-import sys
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -97,14 +96,7 @@ def session(plan, tokenizer=None, length=64, path=None, **more):
 
 
 def page(tmp_path, given, text, run=None):
-    # switch_off makes one text a row for each part in the middle of a block, where the watcher of shapes
-    # takes B to stay what it was.
-    watching = sys.getprofile()
-    sys.setprofile(None)
-    try:
-        write_report(given, text, tmp_path / "report.html", run=run)
-    finally:
-        sys.setprofile(watching)
+    write_report(given, text, tmp_path / "report.html", run=run)
     return Parsed((tmp_path / "report.html").read_text("utf-8"))
 
 
