@@ -19,16 +19,11 @@ COMMANDS = {
 }
 INTERRUPTED, PIPE_CLOSED, INTERNAL = 130, 141, 70
 
-# How long an idle OpenMP thread spins before it sleeps; libgomp reads it when torch loads. By default that is
-# so long that, where other processes want the cores, small matrix products took 6 to 60 times as long.
-SPINS = "1000"
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns the exit code: 0, 2 for bad arguments, or that of the error."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the locale: what a model writes is UTF-8
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
         return run(list(sys.argv[1:] if arguments is None else arguments))
     except CutawayError as error:

@@ -24,6 +24,8 @@ from cutaway.nn.stack import Stack
 GAIN = 1.15  # what bf16 must win on a block, to pay for the copies it needs
 COMPILE_SECONDS = 40.0  # what compiling one block costs on two cores, forward and backward
 COMPILE_GAIN = 1.05
+WORTH_TRYING = 20  # a trial compilation may cost a twentieth of the run, for it may win nothing
+TURNS = 3
 
 
 @dataclass(frozen=True)
@@ -53,20 +55,26 @@ def choose(model: Single | Paired, run: spec.Run, length: int) -> Choice:
     assert isinstance(block, Block)
     rows = max(1, run.batch // run.accumulate)
     if precision == "auto":
-        slow, fast = (block_seconds(block, rows, length, dtype) for dtype in (torch.float32, torch.bfloat16))
+        slow, fast = in_turn(block, rows, length)
         precision = "bf16" if slow > GAIN * fast else "fp32"
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if compiled == "auto":
         layers = sum(m.layers for m in model.modules() if isinstance(m, Stack))
         plain = block_seconds(block, rows, length, dtype)
         eager_total = plain * layers * run.accumulate * run.steps
-        # below this the compiler could not win its own time back even by halving the blocks' time
-        if eager_total < 4 * COMPILE_SECONDS or isinstance(model, Paired):
+        if eager_total < WORTH_TRYING * COMPILE_SECONDS or isinstance(model, Paired):
             compiled = "off"
         else:
             fused = block_seconds(block, rows, length, dtype, compiled=True)
             compiled = "on" if plain > COMPILE_GAIN * fused else "off"
     return Choice(precision, compiled, threads)
+
+
+def in_turn(block: Block, rows: int, length: int) -> tuple[float, float]:
+    """Seconds of a block in fp32 and in bf16, taken by turns, so that what slows the machine slows both."""
+    kinds = (torch.float32, torch.bfloat16)
+    turns = [[block_seconds(block, rows, length, kind, repeats=1) for kind in kinds] for _ in range(TURNS)]
+    return min(turn[0] for turn in turns), min(turn[1] for turn in turns)
 
 
 def compile_blocks(model: nn.Module) -> None:
