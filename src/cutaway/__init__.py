@@ -13,8 +13,8 @@ __version__ = "0.1.0"
 
 __all__ = ["__version__", "data", "errors", "formal", "load", "spec", "study", "tap", "train"]
 
-# OpenMP reads this when torch is loaded. With its default, threads that wait for work spin, and another process on
-# the same cores makes every step ten times slower (LOG.md); OMP_WAIT_POLICY or a value of the user's own comes first.
+# OpenMP reads this when torch is loaded. With its default, threads that wait for work spin, and another
+# process on the same cores makes every step ten times slower (LOG.md). The user's own setting comes first.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
