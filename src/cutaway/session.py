@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cutaway import spec
+from cutaway.allocator import keep_large_buffers
 from cutaway.data.batches import evaluation_windows
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError, nearest
@@ -132,6 +133,7 @@ def load(
     `dtype` is "fp32" (as saved) or "bf16". Raises InputMissingError where there is nothing of the kind, and
     FileFormatError, naming file and rule, where it is damaged.
     """
+    keep_large_buffers()
     found = read_run(path, step=step, device=device, dtype=dtype)
     return Session(found.model, found.tokenizer, found.recipe.run.length, Path(path))
 

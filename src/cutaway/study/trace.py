@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from cutaway import spec
+from cutaway.allocator import keep_large_buffers
 from cutaway.errors import TapError, nearest
 from cutaway.study.names import find
 from cutaway.study.subject import Inputs, arguments, looking, many_graphs, subject
@@ -53,6 +54,7 @@ def trace(thing: Any, inputs: Inputs, keep: str | Sequence[str] = "**") -> Trace
     on the right), and a pair of those for an encoder-decoder. Edits in force apply. Raises TapError for a
     name that no tap has.
     """
+    keep_large_buffers()
     studied = subject(thing)
     patterns = [keep] if isinstance(keep, str) else keep
     names = {name for pattern in patterns for name in find(pattern, studied.plan)}
