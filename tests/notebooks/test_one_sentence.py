@@ -1,0 +1,123 @@
+"""The notebook runs, with every assertion in it, and would not run if one of its steps were wrong."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import matplotlib
+import pytest
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from tests.house.tree import ROOT
+
+NOTEBOOK = ROOT / "notebooks" / "one_sentence.py"
+STEPS = "20"
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Play:
+    """The cells of the notebook, and what was known before each of them ran."""
+
+    cells: list[str]
+    known: list[dict[str, Any]] = field(default_factory=list)
+    pictures: int = 0
+
+    def run(self, number: int, source: str, space: dict[str, Any]) -> None:
+        exec(compile(source, f"cell {number}", "exec"), space)
+        for figure in map(plt.figure, plt.get_fignums()):
+            figure.canvas.draw()  # a sign the font does not have warns only here
+            self.pictures += 1
+        plt.close("all")
+
+    def all(self) -> None:
+        space: dict[str, Any] = {"__name__": "__main__"}
+        for number, source in enumerate(self.cells):
+            self.known.append(dict(space))
+            self.run(number, source, space)
+
+    def with_mistake(self, right: str, wrong: str) -> None:
+        """From the first cell that holds `right` on, with `wrong` in its place there."""
+        start = next(number for number, source in enumerate(self.cells) if right in source)
+        space = dict(self.known[start])
+        for number, source in enumerate(self.cells[start:], start):
+            self.run(number, source.replace(right, wrong) if number == start else source, space)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("notebook")
+
+
+@pytest.fixture(scope="module")
+def play(folder):
+    cells = [cell.source for cell in jupytext.read(NOTEBOOK).cells if cell.cell_type == "code"]
+    with pytest.MonkeyPatch.context() as patch, plt.rc_context():
+        patch.setenv("CUTAWAY_NOTEBOOK_STEPS", STEPS)
+        patch.setenv("CUTAWAY_HOME", str(folder))
+        patch.chdir(folder)
+        played = Play(cells)
+        played.all()
+        yield played
+
+
+def test_every_cell_runs(play):
+    assert len(play.known) == len(play.cells) > 30
+    assert play.pictures >= 10
+
+
+MISTAKES = {
+    "scores scaled by K": ("math.sqrt(K)\nprint", "K\nprint"),
+    "the mask transposed": ("formal.unidirectional(L).T", "formal.unidirectional(L)"),
+    "heads cut across tokens": ("reshape(L, H, K).transpose(1, 0, 2)", "reshape(H, L, K)"),
+    "turned the other way": (
+        "a * np.cos(angle) - b * np.sin(angle)",
+        "a * np.cos(angle) + b * np.sin(angle)",
+    ),
+    "neighbours for pairs": (
+        "a, b = y_LK[:, : K // 2], y_LK[:, K // 2 :]",
+        "a, b = y_LK[:, ::2], y_LK[:, 1::2]",
+    ),
+    "softmax over queries": ("formal.softmax(masked_LL.T).T", "formal.softmax(masked_LL)"),
+    "another head's part of W_o": (
+        "W_o[:, h * K : (h + 1) * K].T",
+        "W_o[:, (H - 1 - h) * K : (H - h) * K].T",
+    ),
+    "ReLU not squared": ("formal.ReLU(normed_LD @ W_mlp1.T) ** 2", "formal.ReLU(normed_LD @ W_mlp1.T)"),
+    "replacing for adding": ("x_LD = x_LD + made_LD", "x_LD = made_LD"),
+    "no norm before attention": ("attend(norm(x_LD, b.mixer_norm), b.attn)", "attend(x_LD, b.attn)"),
+    "loss not shifted": ("ids[t + 1]", "ids[t]"),
+    "another head switched off": ("ablate(heads=[2])", "ablate(heads=[1])"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_stops_it(mistake, play):
+    with pytest.raises(AssertionError):
+        play.with_mistake(*MISTAKES[mistake])
+
+
+def test_it_opens_and_runs_as_a_notebook(folder, play):
+    """As a reader runs it, in a kernel; the model that `play` has trained is found."""
+    made = folder / "one_sentence.ipynb"
+    environment = os.environ | {"CUTAWAY_NOTEBOOK_STEPS": STEPS}
+    environment.pop("MPLBACKEND", None)  # a kernel's own shows pictures
+    for command in (
+        [sys.executable, "-m", "jupytext", "--to", "ipynb", "--output", made, NOTEBOOK],
+        [Path(sys.executable).with_name("jupyter-execute"), "--inplace", made],
+    ):
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    cells = jupytext.read(made).cells
+    shown = [output for cell in cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in shown) == play.pictures
