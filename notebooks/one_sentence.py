@@ -112,7 +112,7 @@ def draw_grid(axes, values, rows, columns, title="", signed=False, form=None):
     axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=least, vmax=most, aspect="auto")
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xticks(range(len(columns)), columns, rotation=90)
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, pad=5)
     axes.set_title(title)
     if form:
         write_into(axes, np.vectorize(form.format)(values), values / finite)
@@ -747,7 +747,8 @@ print(
 )
 
 # %% [markdown]
-# A part that matters here may be idle in another text; change `SENTENCE` and see.
+# Now look back at the votes. A part can matter a great deal and hardly vote at all: a later part reads what
+# it wrote, and votes. And a part that matters here may be idle in another text; change `SENTENCE` and see.
 #
 # `switch_off` does all this in one call, for the loss of the whole text. It must find what we find by hand.
 
