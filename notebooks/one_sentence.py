@@ -25,7 +25,6 @@
 # You need Python, and what a matrix product is. Run the cells from top to bottom; change things; run again.
 
 # %%
-# ruff: noqa: N816
 import copy
 import math
 import os

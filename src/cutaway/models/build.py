@@ -20,6 +20,7 @@ def build(plan: spec.Model, seed: int = 0, device: str | torch.device = "cpu") -
     On the device "meta" nothing is allocated or drawn: for loading weights by assignment and for counting.
     Raises ConfigError where the tree does not fit together.
     """
+    assert isinstance(plan, spec.Single | spec.Paired)
     with torch.random.fork_rng(devices=[]), torch.device(device), Undrawn():
         torch.manual_seed(seed)  # for what a part from outside may draw by itself
         model = part(plan, plan.width)
@@ -35,13 +36,13 @@ class Undrawn(TorchFunctionMode):
     On the meta device it leaves out everything, because drawing nothing imports the compiler, for seconds.
     """
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if getattr(function, "__module__", "") == "torch.nn.init":
+        if getattr(func, "__module__", "") == "torch.nn.init":
             tensor = args[0] if args else kwargs["tensor"]
             if tensor.is_meta or tensor.dim() > 1:
                 return tensor
-        return function(*args, **kwargs)
+        return func(*args, **kwargs)
 
 
 def initialise(model: nn.Module, init: spec.Init, seed: int) -> None:

@@ -3,6 +3,8 @@
 B batch   L target position   M source position   D width   V vocabulary
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from cutaway import spec
@@ -35,7 +37,7 @@ class Paired(nn.Module):
         self.head.connect(written.vocab)
 
     @property
-    def written(self) -> nn.Module:
+    def written(self) -> Any:
         """The input of the decoder."""
         return self.source if self.target is None else self.target
 

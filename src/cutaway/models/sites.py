@@ -27,7 +27,8 @@ class Listener(Tap):
     def at(self, child: str) -> Tap:
         return Listener(f"{self.path}{child}.", self.shapes)
 
-    inside = at
+    def inside(self, block: str) -> Tap:
+        return self.at(block)
 
     def wants(self, *names: str) -> bool:
         return True
@@ -42,7 +43,7 @@ def sites(plan: spec.Model, batch: int = 1, length: int = 8) -> dict[str, tuple[
         if isinstance(plan, spec.Paired):
             tokens = torch.zeros(batch, length, dtype=torch.long, device="meta")
             model(tokens, tokens, tap=listener)
-        elif isinstance(plan.input, spec.Patches):
+        elif isinstance(plan, spec.Single) and isinstance(plan.input, spec.Patches):
             side = plan.input.image
             model(torch.zeros(batch, plan.input.channels, side, side, device="meta"), tap=listener)
         else:

@@ -6,6 +6,8 @@ The orders are those of the literature: post (Vaswani et al. 2017; algorithms 8 
 B batch   L position   M memory position   D width
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from cutaway import spec
@@ -38,11 +40,11 @@ class Block(nn.Module):
         self.cross_norm_after = part(plan.norm, width) if after and plan.cross else None
         self.ffn_norm_after = part(plan.norm, width) if after and plan.ffn else None
         for child in self.children():
-            if isinstance(getattr(child, "dropout", None), float):
-                child.dropout = plan.dropout.hidden if child is self.ffn else plan.dropout.attention
+            if "dropout" in vars(child):
+                vars(child)["dropout"] = plan.dropout.hidden if child is self.ffn else plan.dropout.attention
 
     @property
-    def mixer(self) -> nn.Module:
+    def mixer(self) -> Any:
         """What moves information between positions, under the name it has in taps and checkpoints."""
         return self._modules[self.mixer_name]
 

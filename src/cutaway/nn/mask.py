@@ -52,7 +52,7 @@ def settle(
             memory, device=device
         )
         allowed_LM = behind_LM >= 0 if past else torch.ones_like(behind_LM, dtype=torch.bool)
-        if windowed:
+        if windowed and window is not None:
             allowed_LM = allowed_LM & (behind_LM.abs() < window)
         allowed = allowed_LM
     dead = None

@@ -64,7 +64,7 @@ class RootMeanSquare(torch.autograd.Function):
         return F.rms_norm(x, gain_D.shape, gain_D, eps)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # pyrefly: ignore[bad-override]
         x, gain_D = ctx.saved_tensors
         fine = torch.promote_types(x.dtype, torch.float32)
         square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=fine).square()

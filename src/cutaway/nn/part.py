@@ -1,7 +1,7 @@
 """Which module computes which record: one table, open to parts from outside the package."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -30,8 +30,8 @@ def computes(record: type) -> Callable[[type[M]], type[M]]:
     return remember
 
 
-def part(plan: object, width: int) -> nn.Module:
-    """The module for one record of the spec.
+def part(plan: object, width: int) -> Any:
+    """The module for one record of the spec; which class it is, the record decides.
 
     Raises ConfigError when no module is registered for the record's class.
     """

@@ -4,6 +4,7 @@ B batch   L position   M memory position   D width
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class Stack(nn.Module):
             memory_mask = settle("all", L, memory_BMD.size(1), padding_BM=memory_padding_BM, device=device)
         for depth in range(self.layers) if depths is None else depths:
             block = self.blocks[depth % len(self.blocks)]
-            mixer = block.mixer
+            mixer: Any = block.mixer
             window, rotary = getattr(mixer, "window", None), getattr(mixer, "rotary", None)
             if window not in masks:
                 masks[window] = settle(

@@ -22,7 +22,7 @@ from cutaway.study.readout import ahead, likeliest, surprise
 from cutaway.study.subject import Inputs, arguments, looking, subject
 from cutaway.tap import Recorder, Tap, off
 
-TOKENS_AT_ONCE = 4096  # the rows of a batch times the text's length
+TOKENS_AT_ONCE = 2048  # the rows of a batch times the text's length
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,9 @@ def features_without(model: AnyModel, tokens: Sequence[Tensor]) -> Iterator[tupl
     )
     starts = [f"{side}blocks.{depth}.in" for side, stack in sides.items() for depth in range(stack.layers)]
     recorder = Recorder([*starts, "encoder.final_norm.out"])
-    memory_1MD = model.encode(tokens[0], tap=recorder) if isinstance(model, Paired) else None
+    memory_1MD = None
     if isinstance(model, Paired):
+        memory_1MD = model.encode(tokens[0], tap=recorder)
         model.decode(tokens[-1], memory_1MD, tap=recorder)
     else:
         model.features(*tokens, tap=recorder)
@@ -109,7 +110,7 @@ def features_without(model: AnyModel, tokens: Sequence[Tensor]) -> Iterator[tupl
                 tap, x_ELD = SwitchOff(some, depth), start_1LD.expand(len(some), -1, -1)
                 memory = None if memory_1MD is None else memory_1MD.expand(len(some), -1, -1)
                 rest = range(depth, stack.layers)
-                if side == "encoder.":
+                if side == "encoder." and isinstance(model, Paired):
                     memory = stack.run(x_ELD, depths=rest, tap=tap)
                     yield some, model.decode(tokens[-1].expand(len(some), -1), memory)
                 else:

@@ -62,6 +62,7 @@ def find(pattern: str, plan: spec.Model) -> list[str]:
 def aliases(plan: spec.Model) -> dict[str, str]:
     """TransformerLens name -> ours, for every tap of this model that has one."""
     names = sites(plan)
+    assert isinstance(plan, spec.Single | spec.Paired)
     found: dict[str, str] = {}
     stacks = (
         {"encoder.": (plan.encoder, "encoder"), "decoder.": (plan.decoder, "decoder")}
