@@ -110,7 +110,7 @@ def poison(where: str, value: float):
     return both
 
 
-MODULES = ["input.token", "blocks.0.attn.value", "blocks.0.ffn", "blocks.1.attn", "final_norm"]
+MODULES = ["input.token", "blocks.0.attn.value", "final_norm"]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

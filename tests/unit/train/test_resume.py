@@ -40,16 +40,13 @@ def interrupt(plan, out: Path, steps) -> Path:
     return train(plan, out, resume=True)
 
 
-@pytest.mark.parametrize(("precision", "optimizer"), [("fp32", "adamw"), ("bf16", "muon")])
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
-def test_once_after_any_step(step, precision, optimizer, whole, text, tmp_path):
-    plan = recipe(text, precision=precision, optimizer=OPTIMIZERS[optimizer], evaluate=5)
-    assert remains(interrupt(plan, tmp_path / "run", [step])) == whole(precision, optimizer)
+def test_once_after_any_step(step, whole, text, tmp_path):
+    plan = recipe(text, precision="bf16", optimizer=OPTIMIZERS["muon"], evaluate=5)
+    assert remains(interrupt(plan, tmp_path / "run", [step])) == whole("bf16", "muon")
 
 
-@pytest.mark.parametrize(
-    "steps", [(3, 4, 9), tuple(range(1, STEPS + 1))], ids=["3 times", "after every step"]
-)
+@pytest.mark.parametrize("steps", [(3, 4, 9), range(1, STEPS + 1)], ids=["3 times", "after every step"])
 @pytest.mark.parametrize(("precision", "optimizer"), WAYS)
 def test_many_times(precision, optimizer, steps, whole, text, tmp_path):
     plan = recipe(text, precision=precision, optimizer=OPTIMIZERS[optimizer], evaluate=5)
