@@ -18,7 +18,7 @@ from cutaway.errors import ConfigError, LimitError
 from cutaway.models import AnyModel, Paired, sites
 from cutaway.nn.heads import NextToken
 from cutaway.nn.stack import Stack
-from cutaway.study.readout import ahead, likeliest, surprise
+from cutaway.study.readout import ahead, reading, surprise
 from cutaway.study.subject import Inputs, arguments, looking, subject
 from cutaway.tap import Recorder, Tap, off
 
@@ -78,13 +78,19 @@ def switch_off(thing: Any, inputs: Inputs, best: int = 5) -> Effects:
     parts, surprises, likely = [], [], []
     with looking(studied):
         whole_1LD = model.features(*tokens)
-        before = surprise(model, whole_1LD, tokens[-1])[0], *likeliest(model, whole_1LD[:, -1:], best)
+        before = surprise(model, whole_1LD, tokens[-1])[0], *last_of(model, whole_1LD, tokens[-1], best)
         for some, x_ELD in features_without(model, tokens):
             parts += some
-            surprises.append(surprise(model, x_ELD, tokens[-1]))
-            likely.append(likeliest(model, x_ELD[:, -1:], best))
+            same_EL = tokens[-1].expand(len(some), -1)
+            surprises.append(surprise(model, x_ELD, same_EL))
+            likely.append(last_of(model, x_ELD, same_EL, best))
     after = [torch.cat(kind)[:, 0] for kind in zip(*likely, strict=True)]
     return Effects(tuple(parts), before[0], torch.cat(surprises), before[1][0, 0], before[2][0, 0], *after)
+
+
+def last_of(model: AnyModel, x_ELD: Tensor, tokens_EL: Tensor, best: int) -> tuple[Tensor, Tensor]:
+    """The likeliest tokens behind the last position, and their probabilities, (E, 1, best) each."""
+    return reading(model, x_ELD[:, -1:], tokens_EL[:, -1:], best)[:2]
 
 
 def features_without(model: AnyModel, tokens: Sequence[Tensor]) -> Iterator[tuple[list[Part], Tensor]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from cutaway.errors import ConfigError
 from cutaway.models import AnyModel, Paired
 from cutaway.nn.heads import NextToken
-from cutaway.study.readout import last_stack, likeliest, surprise
+from cutaway.study.readout import last_stack, reading
 from cutaway.study.subject import Inputs, arguments, looking, subject
 from cutaway.study.trace import trace
 
@@ -52,7 +52,7 @@ def lens(thing: Any, inputs: Inputs, best: int = 5) -> Lens:
     with looking(studied):
         for name in names:
             x_BLD = normed(model, seen[name])
-            readings.append((*likeliest(model, x_BLD, best), surprise(model, x_BLD, tokens_BL)))
+            readings.append(reading(model, x_BLD, tokens_BL, best))
     return Lens(names, *(torch.stack(kind) for kind in zip(*readings, strict=True)))
 
 

@@ -23,29 +23,37 @@ def logits_of(model: AnyModel, x_BLD: Tensor) -> Iterator[Tensor]:
         yield logits_EV if logits_EV.dtype == torch.float64 else logits_EV.float()
 
 
-def likeliest(model: AnyModel, x_BLD: Tensor, best: int) -> tuple[Tensor, Tensor]:
-    """The `best` likeliest tokens at each position and their probabilities, (B, L, E) each."""
-    tokens, chances = [], []
+def reading(model: AnyModel, x_BLD: Tensor, tokens_BL: Tensor, best: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The `best` likeliest tokens at each position and their probabilities, (B, L, E) each, and the loss in
+    nats of each token that came, (B, places that have one): see `ahead`.
+    """
+    shift = ahead(model)
+    targets_BL = tokens_BL.roll(-shift, 1)
+    done, parts = 0, []
     for logits_EV in logits_of(model, x_BLD):
-        found = logits_EV.log_softmax(-1).topk(min(best, logits_EV.size(-1)), dim=-1)
-        tokens.append(found.indices)
-        chances.append(found.values.exp())
-    shape = (*x_BLD.shape[:2], -1)
-    return torch.cat(tokens).view(shape), torch.cat(chances).view(shape)
+        targets = targets_BL.flatten()[done : done + logits_EV.size(0), None]
+        total = logits_EV.logsumexp(-1, keepdim=True)
+        found = logits_EV.topk(min(best, logits_EV.size(-1)), dim=-1)
+        parts.append((found.indices, (found.values - total).exp(), total - logits_EV.gather(-1, targets)))
+        done += logits_EV.size(0)
+    tokens, chances, nats = (
+        torch.cat(kind).unflatten(0, x_BLD.shape[:2]) for kind in zip(*parts, strict=True)
+    )
+    return tokens, chances, nats[:, : nats.size(1) - shift, 0]
 
 
 def surprise(model: AnyModel, x_BLD: Tensor, tokens_BL: Tensor) -> Tensor:
-    """The loss in nats of each token that came, (B, places that have one): see `ahead`."""
+    """The loss in nats alone."""
     shift = ahead(model)
     if shift:
         x_BLD, tokens_BL = x_BLD[:, :-1], tokens_BL[:, 1:]
-    tokens_BL = tokens_BL.expand(x_BLD.size(0), -1)
+    targets_E = tokens_BL.flatten()
     done, nats = 0, []
     for logits_EV in logits_of(model, x_BLD):
-        some_E = tokens_BL.flatten()[done : done + logits_EV.size(0)]
-        nats.append(F.cross_entropy(logits_EV, some_E, reduction="none"))
+        targets = targets_E[done : done + logits_EV.size(0)]
+        nats.append(F.cross_entropy(logits_EV, targets, reduction="none"))
         done += logits_EV.size(0)
-    return torch.cat(nats).view(tokens_BL.shape) if nats else x_BLD.new_zeros(tokens_BL.shape)
+    return torch.cat(nats).view(x_BLD.shape[:2])
 
 
 def ahead(model: AnyModel) -> int:
