@@ -76,7 +76,6 @@ class Bar:
             console=console or Console(),
         )
         self.task = self.bar.add_task("training", total=steps, figures="")
-        self.bar.start()
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
@@ -92,6 +91,7 @@ class Bar:
         """Move the bar."""
         said = describe(figures) + remaining(self.pace.seconds_left(done))
         self.bar.update(self.task, completed=done, figures=said)
+        self.bar.start()  # with the first step; later it does nothing
 
     def close(self) -> None:
         """Leave the bar as it stands."""

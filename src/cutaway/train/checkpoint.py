@@ -112,11 +112,11 @@ def newest_checkpoint(run: Path) -> tuple[Path | None, list[CutawayError]]:
 
 def put_aside(run: Path, good: Path) -> None:
     """Give damaged checkpoints newer than `good` another name, so that training can write theirs again."""
-    for folder in list_checkpoints(run):
-        if folder.name > good.name:
-            damaged = folder.with_name(f"damaged-{folder.name}")
-            shutil.rmtree(damaged, ignore_errors=True)
-            folder.rename(damaged)
+    folders = list_checkpoints(run)
+    for folder in folders[folders.index(good) + 1 :]:
+        damaged = folder.with_name(f"damaged-{folder.name}")
+        shutil.rmtree(damaged, ignore_errors=True)
+        folder.rename(damaged)
 
 
 def load_checkpoint(folder: Path, training: Training) -> dict[str, float]:

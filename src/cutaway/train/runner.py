@@ -70,16 +70,15 @@ class Runner:
         once a signal's checkpoint is written, NonFiniteError, CheckpointSaveError.
         """
         keep_large_buffers()
-        if resume:
-            records.check_begun(self.out)
         try:
-            with store.DirectoryLock(self.out), Signals() as signals:
+            if resume:
+                records.check_begun(self.out)
+            with store.DirectoryLock(self.out), Signals() as signals, told_when_full(self.recipe.run):
                 store.sweep(self.out)
                 store.sweep(self.out / checkpoint.FOLDER)
                 training, task = self.resume() if resume else self.begin()
                 signals.hold()
-                with told_when_full(self.recipe.run):
-                    return self.advance(training, task, signals)
+                return self.advance(training, task, signals)
         except StoppedError as stopped:
             name = Names(stopped.number).name
             raise RunInterruptedError(
@@ -92,6 +91,7 @@ class Runner:
         """Make the task and the model, choose how to compute, write the directory's fixed files."""
         records.check_new(self.out)
         recipe = self.recipe
+        self.say.say(f"{recipe.name}: preparing the data")
         task = make_task(recipe.data, recipe.run)
         recipe = self.recipe = replace(recipe, model=task.fitted(recipe.model))
         model = build(recipe.model, recipe.run.seed)
