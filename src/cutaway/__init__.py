@@ -16,7 +16,7 @@ __all__ = ["__version__", "data", "errors", "formal", "load", "spec", "study", "
 # OpenMP reads this when torch is loaded. With its default, threads that wait for work spin, and another
 # process on the same cores makes every step ten times slower (LOG.md). The user's own setting comes first.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _ATTRIBUTES = {"load": "cutaway.session"}
 
