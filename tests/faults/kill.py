@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from cutaway.train.checkpoint import list_checkpoints
 from cutaway.train.runner import Runner
 from tests.unit.train.tiny import OPTIMIZERS, TEXT, recipe, remains
 
+ROOT = Path(__file__).parents[2]
 POLL_SECONDS = 0.0002
 PATIENCE_SECONDS = 600.0
 Start = Callable[[Path], int]  # begins a process that trains, or goes on, in a directory; returns its id
@@ -86,9 +88,10 @@ def forked(plan) -> Start:
     return start
 
 
-def spawned(arguments: list[str], log: Path) -> Start:
-    """`cutaway train` as a user runs it, with what it says in a log."""
+def spawned(arguments: list[str], source: Path, log: Path) -> Start:
+    """`cutaway train` as a user runs it, from a copy of the source, with what it says in a log."""
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment["PYTHONPATH"] = str(source)
 
     def start(out: Path) -> int:
         resume = ["--resume"] if (out / "recipe.toml").exists() else []
@@ -206,6 +209,9 @@ def difference(out: Path, whole: dict) -> str:
     """In what a run differs from the uninterrupted one; empty where in nothing."""
     found = remains(out)
     names = [name for name in whole if found[name] != whole[name]]
+    if "figures" in names:
+        pairs = itertools.zip_longest(found["figures"], whole["figures"])
+        names.append(f"first {next(one or other for one, other in pairs if one != other)}")
     return ", ".join(names + [f"left behind {name}" for name in unfinished(out)])
 
 
@@ -237,9 +243,14 @@ def recipe_storm(
     asked = [name, "--steps", "40", "--save", "2", "--evaluate", "10", "--sample", "10", "--threads", "2"]
     asked += ["--model.dropout", "0.1", *more]
     place, log = folder / name, folder / f"{name}.log"
-    whole = place / "whole"
+    whole, source = place / "whole", folder / "copy" / "src"
     place.mkdir()
-    if code := ended(spawned(asked, log)(whole), wait=True):
+    for part in (
+        "src",
+        "recipes",
+    ):  # a copy, or somebody who edits the source meanwhile makes another run of it
+        shutil.copytree(ROOT / part, folder / "copy" / part)
+    if code := ended(spawned(asked, source, log)(whole), wait=True):
         raise AssertionError(f"the uninterrupted run ended with {code}:\n{log.read_text()[-2000:]}")
     facts = json.loads((whole / "facts.json").read_text())
     print(
@@ -249,7 +260,7 @@ def recipe_storm(
     # pinned: measured again, another way of computing might be chosen, which is another run
     asked += ["--precision", str(facts["precision"]), "--compile", str(facts["compile"])]
     pace = Pace(0.1, seconds / 10)
-    return storm(spawned(asked, log), remains(whole), place, kills, saves, pace, draw)
+    return storm(spawned(asked, source, log), remains(whole), place, kills, saves, pace, draw)
 
 
 def shares(number: int, parts: int) -> Iterator[int]:
