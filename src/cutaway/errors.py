@@ -32,7 +32,8 @@ class ContextLengthError(LimitError):
 
     def __init__(self, have: int, most: int):
         self.have, self.most = have, most
-        super().__init__(f"{have} tokens, but the model has positions for {most}: shorten the text")
+        told = f"{have} tokens, but the model has positions for {most}"
+        super().__init__(f"{told}: shorten the text or ask for fewer")
 
 
 class TapError(CutawayError):

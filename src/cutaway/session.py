@@ -43,12 +43,16 @@ class Loss:
 
 @dataclass(frozen=True)
 class Session:
-    """A model in evaluation mode and its tokenizer; `length` is the training length, None where unknown."""
+    """A model in evaluation mode and its tokenizer.
+
+    `length` is the training length and `step` the number of steps the weights took, None where unknown.
+    """
 
     model: AnyModel
     tokenizer: Tokenizer
     length: int | None = None
     path: Path | None = None
+    step: int | None = None
 
     @property
     def spec(self) -> spec.Model:
@@ -135,7 +139,7 @@ def load(
     """
     keep_large_buffers()
     found = read_run(path, step=step, device=device, dtype=dtype)
-    return Session(found.model, found.tokenizer, found.recipe.run.length, Path(path))
+    return Session(found.model, found.tokenizer, found.recipe.run.length, Path(path), found.step)
 
 
 def sampling(choices: dict[str, Any]) -> Sampling:

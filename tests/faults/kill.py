@@ -26,8 +26,8 @@ from pathlib import Path
 
 import torch
 
-from cutaway.train.checkpoint import list_checkpoints
 from cutaway.train.runner import Runner
+from cutaway.weights.run import list_checkpoints
 from tests.unit.train.tiny import OPTIMIZERS, TEXT, recipe, remains
 
 ROOT = Path(__file__).parents[2]

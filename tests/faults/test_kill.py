@@ -20,6 +20,7 @@ from cutaway.store import disk
 from cutaway.train import checkpoint
 from cutaway.train.optim import Optimizers
 from cutaway.train.runner import Runner
+from cutaway.weights.run import list_checkpoints
 from tests.faults import kill
 from tests.unit.train.tiny import OPTIMIZERS, TEXT, Stop, recipe, remains
 
@@ -113,8 +114,8 @@ def test_a_second_signal_ends_at_once_and_the_last_good_checkpoint_is_intact(
         assert child(lambda: Runner(plan(place), out).train()) == -signal.SIGTERM
         assert time.monotonic() - begin < 30
     assert kill.unfinished(out)
-    store.verify_folder(checkpoint.list_checkpoints(out)[-1])
-    assert checkpoint.list_checkpoints(out)[-1].name == "step-000004"
+    store.verify_folder(list_checkpoints(out)[-1])
+    assert list_checkpoints(out)[-1].name == "step-000004"
     Runner(plan(place), out).train(resume=True)
     assert kill.difference(out, left) == ""
 
@@ -158,7 +159,7 @@ def test_a_disk_that_fills_up_inside_a_file(share, place, whole, tmp_path):
         Runner(plan(place), out, say=Stop(6)).train()
 
     assert child(first) == 128 + signal.SIGUSR1
-    newest = checkpoint.list_checkpoints(out)[-1]
+    newest = list_checkpoints(out)[-1]
     most = max(path.stat().st_size for path in newest.iterdir())
     before = (out / "metrics.jsonl").read_bytes()
 
@@ -169,7 +170,7 @@ def test_a_disk_that_fills_up_inside_a_file(share, place, whole, tmp_path):
         Runner(plan(place), out).train(resume=True)
 
     assert child(full) == SaveError.exit_code == 74
-    assert checkpoint.list_checkpoints(out)[-1] == newest and not kill.unfinished(out)
+    assert list_checkpoints(out)[-1] == newest and not kill.unfinished(out)
     store.verify_folder(newest)
     lines = (out / "metrics.jsonl").read_text().splitlines()
     assert (out / "metrics.jsonl").read_bytes().startswith(before)

@@ -18,18 +18,17 @@ def drop(x: Tensor, probability: float, training: bool) -> Tensor:
     if x.device.type != "cpu":
         return F.dropout(x, probability)
     zeros = round(probability * STEPS)
-    kept = (
-        random_words((x.numel() + 3) // 4).view(torch.int16)[: x.numel()].view(x.shape) >= zeros - STEPS // 2
-    )
+    kept = random_shorts(x) >= zeros - STEPS // 2
     return torch.where(kept, x, 0.0) * (STEPS / (STEPS - zeros))
 
 
-@torch.library.custom_op("cutaway::random_words", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
-def random_words(count: int) -> Tensor:
-    """`count` times 64 random bits, compiled or not the same ones after the same seed."""
-    return torch.empty(count, dtype=torch.int64).random_(-(2**63), None)
+@torch.library.custom_op("cutaway::random_shorts", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
+def random_shorts(x: Tensor) -> Tensor:
+    """16 random bits for each number of `x`, int16; compiled or not, the same ones after the same seed."""
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.int16)[: x.numel()].view(x.shape)
 
 
-@random_words.register_fake
-def _(count: int) -> Tensor:
-    return torch.empty(count, dtype=torch.int64)
+@random_shorts.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty(x.shape, dtype=torch.int16)

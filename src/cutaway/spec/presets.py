@@ -131,9 +131,8 @@ def small(
     """Ours, in the shape of Qwen3: rotary, RMSNorm, learned QK-norm, gated SiLU, tied; so it exports."""
     norm = RMSNorm()
     attend = Attention(heads, kv_heads, width // heads, Rotary(), qk_norm=norm)
-    block = Block(
-        attend, GatedMLP(hidden or 64 * round(width * 8 / 3 / 64)), norm, dropout=Dropout(residual=dropout)
-    )
+    ffn = GatedMLP(hidden or max(64, 64 * round(width * 8 / 3 / 64)))
+    block = Block(attend, ffn, norm, dropout=Dropout(residual=dropout))
     return Single(
         width,
         Tokens(vocab, dropout=dropout),

@@ -27,7 +27,7 @@ from cutaway.study.legend import LETTERS, describe
 from cutaway.study.lens import lens
 from cutaway.study.packing import pack
 from cutaway.study.patterns import Attention, attentions
-from cutaway.study.specimen import Session, Specimen, read, shapes, step_of
+from cutaway.study.specimen import Session, Specimen, read, shapes
 
 MOST_POINTS = 4000
 SCRIPTS = ("page", "drawing", "tokens", "training", "text", "attention", "lens", "effects", "shapes", "start")
@@ -71,7 +71,7 @@ class Page:
         self.content: dict[str, Any] = {
             "name": self.name,
             "notices": notices,
-            "step": step_of(session),
+            "step": session.step,
             "facts": self._facts(session),
             "size": self._size(),
             "streams": {name: ids.tolist() for name, ids in streams.items()},
@@ -180,7 +180,7 @@ class Page:
         heads = sorted({m.heads for m in mixers if isinstance(m, spec.Attention)})
         kinds = sorted({str(p.dtype).removeprefix("torch.") for p in parameters})
         threads = torch.get_num_threads()
-        step = step_of(session)
+        step = session.step
         return [
             ["model", str(session.path) if session.path else "not saved"],
             ["step", "unknown" if step is None else f"{step:,}"],

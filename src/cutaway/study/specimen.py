@@ -12,7 +12,6 @@ from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError
 from cutaway.models import AnyModel, build
 from cutaway.models.sites import Listener
-from cutaway.weights.run import NAME, list_checkpoints
 
 MOST_TOKENS = 512
 START = "<|start|>"
@@ -29,6 +28,8 @@ class Session(Protocol):
     def length(self) -> int | None: ...
     @property
     def path(self) -> Path | None: ...
+    @property
+    def step(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -97,16 +98,6 @@ def read(session: Session, text: str | tuple[str, str]) -> tuple[Specimen, list[
     if len(specimen.ids) < 2 or (specimen.source is not None and not len(specimen.source)):
         raise LimitError("the report needs a text of two or more tokens (of each, in a pair, at least one)")
     return specimen, notices
-
-
-def step_of(session: Session) -> int | None:
-    """The training step the weights are of: the session's own word, else its checkpoint's name."""
-    said = getattr(session, "step", None)
-    if said is not None or session.path is None:
-        return said
-    folders = list_checkpoints(session.path) or [Path(session.path)]
-    named = NAME.fullmatch(folders[-1].name)
-    return int(named[1]) if named else None
 
 
 def shapes(specimen: Specimen) -> dict[str, tuple[int, ...]]:

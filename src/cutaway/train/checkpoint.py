@@ -6,7 +6,6 @@ manifest. It appears whole or not at all.
 """
 
 import json
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +16,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cutaway import store
-from cutaway.errors import CheckpointSaveError, CutawayError, FileFormatError
+from cutaway.errors import CheckpointSaveError, FileFormatError
 from cutaway.train.loop import Training
+from cutaway.weights.run import list_checkpoints
 
 FORMAT = 1
 FOLDER = "checkpoints"
@@ -85,29 +85,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except (SafetensorError, OSError) as problem:
         raise FileFormatError(path, f"not readable as safetensors ({problem})") from None
-
-
-def list_checkpoints(run: Path) -> list[Path]:
-    """The run's checkpoints, oldest first."""
-    found = [p for p in (run / FOLDER).glob("step-*") if re.fullmatch(r"step-\d{6,}", p.name)]
-    return sorted(found, key=lambda p: int(p.name[5:]))
-
-
-def newest_checkpoint(run: Path) -> tuple[Path | None, list[CutawayError]]:
-    """The newest checkpoint whose every byte is as it was written, and what is wrong with newer ones.
-
-    None where the run has no checkpoint at all. Raises FileFormatError where it has some, all damaged.
-    """
-    problems: list[CutawayError] = []
-    for folder in reversed(list_checkpoints(run)):
-        try:
-            store.verify_folder(folder)
-            return folder, problems
-        except FileFormatError as problem:
-            problems.append(problem)
-    if problems:
-        raise problems[0]
-    return None, problems
 
 
 def put_aside(run: Path, good: Path) -> None:

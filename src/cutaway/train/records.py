@@ -14,8 +14,8 @@ from cutaway.data.tokenizer import Tokenizer, load_tokenizer
 from cutaway.errors import FileFormatError, InputMissingError, OutputExistsError
 from cutaway.spec.read import read_recipe
 from cutaway.spec.write import write_model, write_recipe
-from cutaway.train.checkpoint import list_checkpoints
 from cutaway.train.choose import Choice
+from cutaway.weights.run import list_checkpoints
 
 RECIPE, SPEC, TOKENIZER, FACTS, METRICS = (
     "recipe.toml",

@@ -31,6 +31,7 @@ from cutaway.train.precision import Working
 from cutaway.train.progress import Reporter, Silent
 from cutaway.train.signals import RunInterruptedError, Signals, StoppedError
 from cutaway.train.task import Task, make_task
+from cutaway.weights.run import whole_checkpoint
 
 Sampler = Callable[[AnyModel, Tokenizer], str]
 
@@ -122,7 +123,7 @@ class Runner:
             )
         torch.set_num_threads(self.choice.threads)
         training = self.training(build(self.recipe.model, self.recipe.run.seed), task)
-        folder, problems = checkpoint.newest_checkpoint(self.out)
+        folder, problems = whole_checkpoint(self.out)
         if folder is not None:
             self.counters |= checkpoint.load_checkpoint(folder, training)
             for problem in problems:

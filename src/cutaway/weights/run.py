@@ -99,22 +99,34 @@ def list_checkpoints(run: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
+def whole_checkpoint(run: Path) -> tuple[Path | None, list[FileFormatError]]:
+    """The newest checkpoint whose every byte is as it was written, and what is wrong with newer ones.
+
+    None where the run has no checkpoint at all. Raises FileFormatError where it has some, all damaged.
+    """
+    problems: list[FileFormatError] = []
+    for folder in reversed(list_checkpoints(run)):
+        try:
+            store.verify_folder(folder)
+            return folder, problems
+        except FileFormatError as problem:
+            problems.append(problem)
+    if problems:
+        raise problems[0]
+    return None, problems
+
+
 def newest_checkpoint(run: Path) -> Path:
     """The newest checkpoint that is whole to the last byte; damaged ones are passed over with a warning.
 
     Raises InputMissingError where there is none, FileFormatError where none is whole.
     """
-    problem: FileFormatError | None = None
-    for folder in reversed(list_checkpoints(run)):
-        try:
-            store.verify_folder(folder)
-            return folder
-        except FileFormatError as found:
-            problem = problem or found
-            warnings.warn(f"{found}; trying the checkpoint before it", stacklevel=2)
-    if problem is not None:
-        raise problem
-    raise InputMissingError(f"{run}: no checkpoint yet; train for longer, or save more often")
+    folder, problems = whole_checkpoint(run)
+    for problem in problems:
+        warnings.warn(f"{problem}; trying the checkpoint before it", stacklevel=2)
+    if folder is None:
+        raise InputMissingError(f"{run}: no checkpoint yet; train for longer, or save more often")
+    return folder
 
 
 def step_of(folder: Path) -> int:

@@ -1,6 +1,7 @@
 """From text to report on the command line: one tiny run, then every command that reads a run."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,7 @@ def test_errors_of_reading_a_run(run, capsys, arguments, code):
 def test_trace(run, capsys, place):
     found = told(capsys, "study", "trace", "-m", run, "To be", "--keep", "blocks.*.attn.pattern")
     assert [entry["name"] for entry in found] == ["blocks.0.attn.pattern", "blocks.1.attn.pattern"]
-    assert found[0]["shape"] == [1, 4, 5, 5] and found[0]["most"] == 1.0
+    assert found[0]["shape"] == [1, 2, 5, 5] and found[0]["most"] == 1.0
     assert found[0]["mean"] == pytest.approx(1 / 5), "rows of a pattern sum to 1"
     said(capsys, "study", "trace", "-m", run, "To be", "--keep", "blocks.0.out", "--out", "seen.safetensors")
     from safetensors.numpy import load_file
@@ -196,12 +197,12 @@ def test_a_recipe_is_trained_and_verified(place, capsys):
     shipped = shipped_recipes()["shakespeare-small"]
     recipe = (shipped / "recipe.toml").read_text().replace('"shakespeare-small"', '"tiny"')
     for old, new in (
-        ("steps = 150", "steps = 3\nthreads = 1\nprecision = 'fp32'"),
-        ("batch = 32", "batch = 2"),
-        ("length = 64", "length = 16"),
+        (r"^steps = \d+$", "steps = 3\nthreads = 1\nprecision = 'fp32'"),
+        (r"^batch = \d+$", "batch = 2"),
+        (r"^length = \d+$", "length = 16"),
     ):
-        assert old in recipe
-        recipe = recipe.replace(old, new)
+        recipe, found = re.subn(old, new, recipe, flags=re.MULTILINE)
+        assert found == 1
     (made / "recipe.toml").write_text(recipe)
     (made / "expected.json").write_bytes((shipped / "expected.json").read_bytes())
     given = ("--data", "text.txt")

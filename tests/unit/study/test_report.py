@@ -27,7 +27,6 @@ from cutaway.study.history import read_history
 from cutaway.study.legend import describe
 from cutaway.study.packing import STEPS, pack_patterns
 from cutaway.study.report import SCRIPTS, digest, write_report
-from cutaway.study.specimen import step_of
 from tests.unit.generate.tiny import filled
 
 TEXT = "The naïve cat sat on the mat; the cat sat.\n"
@@ -91,7 +90,11 @@ class Parsed(HTMLParser):
 def session(plan, tokenizer=None, length=64, path=None, **more):
     model = filled(plan, dtype=torch.float32)
     return SimpleNamespace(
-        model=model, tokenizer=tokenizer or byte_tokenizer(), length=length, path=path, **more
+        model=model,
+        tokenizer=tokenizer or byte_tokenizer(),
+        length=length,
+        path=path,
+        **{"step": None, **more},
     )
 
 
@@ -339,16 +342,6 @@ def test_damaged_facts_are_named(tmp_path):
     (tmp_path / "facts.json").write_text("[]")
     with pytest.raises(FileFormatError, match=r"facts\.json: not a JSON object"):
         read_history(tmp_path)
-
-
-def test_the_step_is_the_weights_own(tmp_path):
-    (tmp_path / "checkpoints" / "step-000020").mkdir(parents=True)
-    (tmp_path / "checkpoints" / "step-000100").mkdir()
-    assert step_of(SimpleNamespace(path=tmp_path)) == 100
-    assert step_of(SimpleNamespace(path=tmp_path / "checkpoints" / "step-000020")) == 20
-    assert step_of(SimpleNamespace(path=tmp_path, step=60)) == 60
-    assert step_of(SimpleNamespace(path=tmp_path / "elsewhere")) is None
-    assert step_of(SimpleNamespace(path=None)) is None
 
 
 @pytest.mark.parametrize("preset", ["gpt2", "llama3", "bert", "t5", "vit", "vaswani", "small", "quick"])

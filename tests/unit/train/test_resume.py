@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from cutaway.train import checkpoint, loop
+from cutaway.train import loop
 from cutaway.train.optim import Optimizers
 from cutaway.train.signals import RunInterruptedError
+from cutaway.weights.run import list_checkpoints
 from tests.unit.train.tiny import OPTIMIZERS, RUN, Stop, recipe, remains, train
 
 STEPS = RUN.steps
@@ -36,7 +37,7 @@ def interrupt(plan, out: Path, steps) -> Path:
     for number, step in enumerate(steps):
         with pytest.raises(RunInterruptedError):
             train(plan, out, resume=number > 0, say=Stop(step))
-        assert checkpoint.list_checkpoints(out)[-1].name == f"step-{step:06d}"
+        assert list_checkpoints(out)[-1].name == f"step-{step:06d}"
     return train(plan, out, resume=True)
 
 

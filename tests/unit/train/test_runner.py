@@ -26,6 +26,7 @@ from cutaway.store import disk
 from cutaway.train import checkpoint, records, runner
 from cutaway.train.progress import Silent
 from cutaway.train.runner import Runner
+from cutaway.weights.run import list_checkpoints
 from tests.unit.train.tiny import Stop, recipe, remains, train
 
 
@@ -55,7 +56,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 
 def drop_last(run: Path) -> None:
-    shutil.rmtree(checkpoint.list_checkpoints(run)[-1])
+    shutil.rmtree(list_checkpoints(run)[-1])
 
 
 def test_a_finished_run_has_all_its_files(finished):
@@ -68,7 +69,7 @@ def test_a_finished_run_has_all_its_files(finished):
         "metrics.jsonl",
         "checkpoints",
     } <= names
-    assert [path.name for path in checkpoint.list_checkpoints(finished)] == ["step-000010", "step-000012"]
+    assert [path.name for path in list_checkpoints(finished)] == ["step-000010", "step-000012"]
     facts = json.loads((finished / "facts.json").read_text())
     assert {
         "seed",
@@ -176,14 +177,14 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning_and_written_again(na
 
 
 def test_where_every_checkpoint_is_damaged_nothing_is_touched(run, text):
-    for folder in checkpoint.list_checkpoints(run):
+    for folder in list_checkpoints(run):
         damage(folder / "model.safetensors", "flipped")
     metrics = (run / "metrics.jsonl").read_bytes()
     with pytest.raises(FileFormatError, match="step-000012") as refused:
         train(recipe(text), run, resume=True)
     assert refused.value.exit_code == 65
     assert (run / "metrics.jsonl").read_bytes() == metrics
-    assert len(checkpoint.list_checkpoints(run)) == 2
+    assert len(list_checkpoints(run)) == 2
 
 
 @pytest.mark.parametrize("other", [byte_tokenizer(), character_tokenizer("abc")], ids=["bytes", "characters"])
@@ -212,7 +213,7 @@ def test_an_edited_recipe_is_warned_of(run, text):
     heard = Heard()
     train(recipe(text), run, resume=True, say=heard)
     assert heard.lines == [f"{run}: recipe.toml has changed since the run began; its steps will, too"]
-    assert checkpoint.list_checkpoints(run)[-1].name == "step-000014"
+    assert list_checkpoints(run)[-1].name == "step-000014"
 
 
 @pytest.mark.parametrize("key", ["torch", "processor"])
@@ -279,7 +280,7 @@ def test_a_full_disk_ends_the_run_with_the_checkpoint_before_it_intact(
         ) as failed:
             train(recipe(text, save=5), out, resume=True, say=heard)
     assert failed.value.exit_code == 74 and heard.closed == 1
-    assert [path.name for path in checkpoint.list_checkpoints(out)] == ["step-000005"]
+    assert [path.name for path in list_checkpoints(out)] == ["step-000005"]
     assert not [path.name for path in (out / "checkpoints").iterdir() if "tmp" in path.name]
     store.verify_folder(out / "checkpoints" / "step-000005")
     assert remains(train(recipe(text, save=5), out, resume=True)) == remains(finished)
@@ -291,7 +292,7 @@ def test_a_disk_that_is_nearly_full_is_noticed_before_anything_is_written(
     monkeypatch.setattr(disk, "free_bytes", lambda folder: 20_000)
     with pytest.raises(SaveError):
         train(recipe(text), tmp_path / "run")
-    assert not checkpoint.list_checkpoints(tmp_path / "run")
+    assert not list_checkpoints(tmp_path / "run")
 
 
 def test_metrics_that_cannot_be_written_end_the_run(text, tmp_path, monkeypatch):
@@ -306,7 +307,7 @@ def test_metrics_that_cannot_be_written_end_the_run(text, tmp_path, monkeypatch)
     with pytest.raises(SaveError, match=r"metrics\.jsonl: not saved") as failed:
         train(recipe(text, save=5), tmp_path / "run")
     assert failed.value.exit_code == 74
-    assert checkpoint.list_checkpoints(tmp_path / "run")[-1].name == "step-000005"
+    assert list_checkpoints(tmp_path / "run")[-1].name == "step-000005"
 
 
 @pytest.mark.parametrize(
@@ -333,7 +334,7 @@ def test_out_of_memory_says_how_to_need_less(problem, accumulate, remedy, text, 
     with pytest.raises(LimitError, match=remedy) as failed:
         train(recipe(text, save=5, accumulate=accumulate), tmp_path / "run")
     assert failed.value.exit_code == 64
-    assert checkpoint.list_checkpoints(tmp_path / "run")[-1].name == "step-000005"
+    assert list_checkpoints(tmp_path / "run")[-1].name == "step-000005"
 
 
 def test_other_errors_are_not_taken_for_it(text, tmp_path, monkeypatch):
@@ -351,7 +352,7 @@ def test_giving_up_leaves_the_last_finite_weights(text, tmp_path):
         train(recipe(text, steps=40, optimizer=runner.spec.AdamW(rate=1e30)), out, say=heard)
     assert failed.value.exit_code == 70
     assert len(heard.lines) == 10 and all("not finite" in line for line in heard.lines)
-    weights = checkpoint.read_tensors(checkpoint.list_checkpoints(out)[-1] / "model.safetensors")
+    weights = checkpoint.read_tensors(list_checkpoints(out)[-1] / "model.safetensors")
     assert all(bool(weight.isfinite().all()) for weight in weights.values())
 
 

@@ -10,6 +10,7 @@ from cutaway.data import tokenizer
 from cutaway.train import checkpoint
 from cutaway.train.signals import WATCHED, RunInterruptedError, Signals, StoppedError
 from cutaway.train.task import Language
+from cutaway.weights.run import list_checkpoints
 from tests.unit.train.tiny import Stop, recipe, remains, train
 
 PHASES = ["training", "micro-step", "evaluation", "sampling", "saving", "judging"]
@@ -74,7 +75,7 @@ def test_the_last_finished_step_is_saved_and_the_run_goes_on_as_if_nothing_had_b
         with pytest.raises(RunInterruptedError, match=f"{number.name} after step {saved}") as stopped:
             train(plan(text), out, **{"sampler": sampler} | options)
     assert stopped.value.exit_code == 128 + number
-    assert checkpoint.list_checkpoints(out)[-1].name == f"step-{saved:06d}"
+    assert list_checkpoints(out)[-1].name == f"step-{saved:06d}"
     assert {watched: signal.getsignal(watched) for watched in WATCHED} == before
     train(plan(text), out, resume=True, sampler=sampler)
     assert remains(out) == whole

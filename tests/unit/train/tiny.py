@@ -10,9 +10,9 @@ from pathlib import Path
 
 from cutaway import spec
 from cutaway.spec.presets import quick
-from cutaway.train.checkpoint import list_checkpoints
 from cutaway.train.progress import Silent
 from cutaway.train.runner import Runner
+from cutaway.weights.run import list_checkpoints
 
 TEXT = "".join(f"line {i}: {i * i % 97} and {i % 7}\n" for i in range(300))
 RUN = spec.Run(
