@@ -19,7 +19,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(USER_READY) ## train a small language model here, sample it, and write a page that shows its inside
-	$(BIN)/cutaway train stdlib --out runs/demo
+	$(BIN)/cutaway train stdlib --out runs/demo $(if $(wildcard runs/demo/recipe.toml),--resume)
 
 test: $(WORK_READY) ## every test
 	$(PYTEST)
