@@ -1,4 +1,4 @@
-"""Optimisers: torch's fused AdamW, and torch's Muon for the matrices inside the blocks."""
+"""Optimisers: torch's fused AdamW, and Muon for the matrices inside the blocks."""
 
 import warnings
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cutaway import spec
 from cutaway.errors import ConfigError, FileFormatError
+from cutaway.train.muon import Muon
 
 
 class Optimizers:
@@ -20,9 +21,7 @@ class Optimizers:
             case spec.Muon():
                 matrices = {p: n for p, n in self.names.items() if p.dim() == 2 and "blocks." in n}
                 rest = {p: n for p, n in self.names.items() if p not in matrices}
-                muon = torch.optim.Muon(
-                    list(matrices), lr=plan.rate, momentum=plan.momentum, weight_decay=plan.decay
-                )
+                muon = Muon(list(matrices), lr=plan.rate, momentum=plan.momentum, weight_decay=plan.decay)
                 self.parts = [muon, _adamw(rest, plan.others)]
             case _:
                 raise ConfigError(f"optimizer {type(plan).__name__}: known are AdamW and Muon")
