@@ -71,7 +71,7 @@ def training_step(
         optimizer=plan,
         schedule=spec.StableDecay(recipe.WARM_UP_STEPS, decay=0.0),
     )
-    training = Training(working, Rows(sizes), Optimizers(model, plan), run)
+    training = Training(working, Rows(sizes), Optimizers(model, plan, working.dtype), run)
     working.refresh()
     return lambda: training.advance().loss.item()
 

@@ -368,11 +368,10 @@ def test_a_second_holder_is_told_of_the_first_at_once(tmp_path):
 def test_a_forked_child_does_not_keep_its_parents_lock(tmp_path):
     """A data-loading worker that outlives a killed trainer must not keep the directory."""
     script = (
-        "import os, sys, time\nfrom cutaway.store import DirectoryLock\n"
+        "import os, time\nfrom cutaway.store import DirectoryLock\n"
         f"lock = DirectoryLock({str(tmp_path)!r}).__enter__()\n"
-        "child = os.fork()\n"
-        "if child == 0: time.sleep(60)\n"
-        "print(child, flush=True)\ntime.sleep(60)\n"
+        "if os.fork() == 0: print(os.getpid(), flush=True)\n"  # the worker tells, so it runs already
+        "time.sleep(60)\n"
     )
     trainer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     worker = int(trainer.stdout.readline())

@@ -11,9 +11,12 @@ from cutaway.train.muon import Muon
 
 
 class Optimizers:
-    """One or two torch optimisers that step together; their state goes by parameter name."""
+    """One or two torch optimisers that step together; their state goes by parameter name.
 
-    def __init__(self, model: nn.Module, plan: spec.Optimizer):
+    `dtype` is what the run computes in; the weights stepped and all state are the model's own fp32.
+    """
+
+    def __init__(self, model: nn.Module, plan: spec.Optimizer, dtype: torch.dtype = torch.float32):
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
         match plan:
             case spec.AdamW():
@@ -21,7 +24,13 @@ class Optimizers:
             case spec.Muon():
                 matrices = {p: n for p, n in self.names.items() if p.dim() == 2 and "blocks." in n}
                 rest = {p: n for p, n in self.names.items() if p not in matrices}
-                muon = Muon(list(matrices), lr=plan.rate, momentum=plan.momentum, weight_decay=plan.decay)
+                muon = Muon(
+                    list(matrices),
+                    dtype=dtype,
+                    lr=plan.rate,
+                    momentum=plan.momentum,
+                    weight_decay=plan.decay,
+                )
                 self.parts = [muon, _adamw(rest, plan.others)]
             case _:
                 raise ConfigError(f"optimizer {type(plan).__name__}: known are AdamW and Muon")

@@ -139,7 +139,8 @@ class Runner:
         working = Working(model, self.choice.dtype)
         if self.choice.compile == "on":
             compile_blocks(working.model)
-        return Training(working, task, Optimizers(model, self.recipe.run.optimizer), self.recipe.run)
+        optimizers = Optimizers(model, self.recipe.run.optimizer, working.dtype)
+        return Training(working, task, optimizers, self.recipe.run)
 
     def advance(self, training: Training, task: Task, signals: Signals) -> Result:
         """Train, and look, sample and save when it is time."""

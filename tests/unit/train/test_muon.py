@@ -1,6 +1,8 @@
 """Muon against torch.optim.Muon, matrix by matrix."""
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ def matrices() -> list[nn.Parameter]:
     return [nn.Parameter(torch.randn(shape)) for shape in SHAPES]
 
 
-def stepped(kind: type, steps: int = 4) -> tuple[list[nn.Parameter], torch.optim.Optimizer]:
+def stepped(kind: Callable[..., torch.optim.Optimizer], steps: int = 4) -> tuple[list[nn.Parameter], torch.optim.Optimizer]:
     own = matrices()
     optimizer = kind(own, lr=0.1, momentum=0.9, weight_decay=0.2)
     generator = torch.Generator().manual_seed(1)
@@ -38,6 +40,12 @@ def test_the_step_is_torchs_within_bf16():
     assert gap(ours, theirs) < 0.02  # four updates of about 0.1 to 0.17 a number's root mean square, in bf16
     for a, b in zip(ours, theirs, strict=True):
         assert torch.equal(own.state[a]["momentum_buffer"], other.state[b]["momentum_buffer"])
+
+
+def test_in_fp32_the_step_is_the_bf16_one_without_its_rounding():
+    (ours, own), (theirs, _) = stepped(partial(Muon, dtype=torch.float32)), stepped(torch.optim.Muon)
+    assert 0 < gap(ours, theirs) < 0.02
+    assert {own.state[a]["momentum_buffer"].dtype for a in ours} == {torch.float32}
 
 
 @pytest.mark.parametrize("wrong", [{"COEFFICIENTS": (3.4445, -4.7750, 1.5)}, {"ITERATIONS": 2}])
