@@ -18,7 +18,7 @@ PROMPT, NEW, NEW_TINY = 64, 128, 16
 def run(session: Session) -> list[Figure]:
     peers, nanogpt = session.has_peers(), session.has_nanogpt()
     found: list[Figure] = []
-    for precision, batch in product(("fp32", "bf16"), (1, 8)):
+    for precision, batch in product(session.precisions, (1, 8)):
         new = NEW_TINY if session.tiny else NEW
         with session.running(plans(session, precision, batch, new, peers, nanogpt), warm_up=2) as children:
             take_turns(list(children.values()), session.rounds, count=1)

@@ -5,12 +5,14 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks.process import OURS, PEERS, ROOT, Child, ChildError, Plan
 from benchmarks.shape import GPT2, TINY, Shape
+from cutaway.train.measure import peak_flops
 
 progress = Console(stderr=True)
 
@@ -82,6 +84,15 @@ class Session:
             self.note(f"nanoGPT is left out: NANOGPT={folder} has no model.py")
             return False
         return PEERS.exists()
+
+    @cached_property
+    def precisions(self) -> tuple[str, ...]:
+        """fp32, and bf16 where this processor has kernels for it: emulated, one step takes minutes."""
+        if peak_flops("bf16") > peak_flops("fp32"):
+            return ("fp32", "bf16")
+        share = peak_flops("bf16") / peak_flops("fp32")
+        self.note(f"bf16 is left out: this processor's products in bf16 have {share:.2f} times fp32's rate")
+        return ("fp32",)
 
     def better_allocator(self) -> dict[str, str] | None:
         """The environment that preloads tcmalloc, or None with a note that it is not installed."""

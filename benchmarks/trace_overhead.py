@@ -17,7 +17,7 @@ NOTHING, LIGHT, EVERY = "nothing", "all but scores and pattern", "every site"
 def run(session: Session) -> list[Figure]:
     peers = session.has_peers()
     found: list[Figure] = []
-    for precision in ("fp32", "bf16"):
+    for precision in session.precisions:
         with session.running(plans(session, precision, peers), warm_up=3) as children:
             take_turns(list(children.values()), 3 * session.rounds, count=3)
             found += figures(f"trace_overhead.{precision}", children)

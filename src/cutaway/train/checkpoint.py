@@ -10,15 +10,13 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cutaway import store
 from cutaway.errors import CheckpointSaveError, FileFormatError
 from cutaway.train.loop import Training
-from cutaway.weights.run import list_checkpoints
+from cutaway.weights.run import check_weights, list_checkpoints, read_tensors
 
 FORMAT = 1
 FOLDER = "checkpoints"
@@ -79,14 +77,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; FileFormatError where it is none."""
-    try:
-        return safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as problem:
-        raise FileFormatError(path, f"not readable as safetensors ({problem})") from None
-
-
 def put_aside(run: Path, good: Path) -> None:
     """Give damaged checkpoints newer than `good` another name, so that training can write theirs again."""
     folders = list_checkpoints(run)
@@ -99,18 +89,13 @@ def put_aside(run: Path, good: Path) -> None:
 def load_checkpoint(folder: Path, training: Training) -> dict[str, float]:
     """Stand where the checkpoint was written; returns its counters.
 
-    Raises FileFormatError where names or shapes do not fit the model; the model may then hold some of it.
+    Raises FileFormatError where names or shapes do not fit the model; the weights are then as they were.
     """
     path = folder / "model.safetensors"
-    weights, own = read_tensors(path), dict(training.working.master.named_parameters())
-    if differing := sorted(own.keys() ^ weights.keys()):
-        raise FileFormatError(path, f"its weights are not this model's: {', '.join(differing[:4])}")
-    with torch.no_grad():
-        for name, parameter in own.items():
-            if parameter.shape != weights[name].shape:
-                raise FileFormatError(
-                    path, f"{name} is {tuple(weights[name].shape)}, not {tuple(parameter.shape)}"
-                )
+    model, weights = training.working.master, read_tensors(path)
+    check_weights(model, weights, path)
+    with torch.no_grad():  # copied, not assigned: the optimisers know the parameters by identity
+        for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
     training.working.refresh()
     state = folder / "training.safetensors"

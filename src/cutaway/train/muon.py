@@ -24,8 +24,16 @@ class Muon(torch.optim.Muon):
     `dtype`.
     """
 
-    def __init__(self, matrices: list[Tensor], *, dtype: torch.dtype = torch.bfloat16, **choices: float):
-        super().__init__(matrices, **choices)
+    def __init__(
+        self,
+        matrices: list[Tensor],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.bfloat16,
+    ):
+        super().__init__(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay)
         self.dtype = dtype
 
     @torch.no_grad()

@@ -164,7 +164,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def assign(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Gives a model its weights, without a copy: exactly its names, its shapes, fp32.
+    """Gives a model its weights, without a copy. Raises FileFormatError as `check_weights` does."""
+    check_weights(model, tensors, path)
+    model.load_state_dict(tensors, strict=False, assign=True)
+
+
+def check_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Holds the tensors of a file against a model: exactly its names, its shapes, fp32.
 
     Raises FileFormatError naming what is missing, what is too much and its nearest name, what does not fit.
     """
@@ -183,7 +189,6 @@ def assign(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
             )
         if found.dtype != torch.float32:
             raise FileFormatError(path, f"{name} is {found.dtype}, but checkpoints hold torch.float32")
-    model.load_state_dict(tensors, strict=False, assign=True)
 
 
 def counted(names: list[str]) -> str:

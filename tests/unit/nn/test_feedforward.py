@@ -30,6 +30,15 @@ def test_activations(act):
     assert all((f(x) - ACTIVATIONS[act](x)).abs().max() > 1e-5 for f in others), "the two GELUs are two"
 
 
+@pytest.mark.parametrize("act", ACTIVATIONS)
+def test_gradients_of_activations(act):
+    own, by_formula = x.clone().requires_grad_(), x.clone().requires_grad_()
+    scale = torch.arange(x.numel(), dtype=torch.float64).view_as(x)
+    (ACTIVATIONS[act](own) * scale).sum().backward()
+    (FORMULAS[act](by_formula) * scale).sum().backward()
+    torch.testing.assert_close(own.grad, by_formula.grad, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_plain(bias):
     ffn, tap = part(spec.MLP(10, "gelu", bias), 6).double(), Recorder(["up", "hidden", "out"])

@@ -19,7 +19,9 @@ def matrices() -> list[nn.Parameter]:
     return [nn.Parameter(torch.randn(shape)) for shape in SHAPES]
 
 
-def stepped(kind: Callable[..., torch.optim.Optimizer], steps: int = 4) -> tuple[list[nn.Parameter], torch.optim.Optimizer]:
+def stepped(
+    kind: Callable[..., torch.optim.Optimizer], steps: int = 4
+) -> tuple[list[nn.Parameter], torch.optim.Optimizer]:
     own = matrices()
     optimizer = kind(own, lr=0.1, momentum=0.9, weight_decay=0.2)
     generator = torch.Generator().manual_seed(1)
