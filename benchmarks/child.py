@@ -17,7 +17,11 @@ import time
 def surroundings() -> dict[str, object]:
     """Versions and build flags of what this process has loaded."""
     names = ("torch", "numpy", "transformers", "transformer_lens", "cutaway")
-    found = {name: importlib.metadata.version(name) for name in names if name in sys.modules}
+    loaded = {name: sys.modules[name] for name in names if name in sys.modules}
+    found = {
+        name: getattr(module, "__version__", None) or importlib.metadata.version(name)
+        for name, module in loaded.items()
+    }
     facts: dict[str, object] = {"python": platform.python_version(), **found}
     if "torch" in sys.modules:
         import torch

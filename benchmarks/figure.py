@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.process import Child
+from cutaway.train.facts import processor
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,10 @@ def spread(values: list[float]) -> float:
 
 def machine() -> str:
     """Processor, cores and memory of this machine, in a few words."""
-    model, flags = platform.processor() or platform.machine(), set()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            model = value.strip()
-        if key.strip() == "flags":
-            flags = set(value.split()) & {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8"}
+    name, known = processor()
+    flags = sorted(known & {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8"})
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return f"{model}, {os.cpu_count()} cores, {' '.join(sorted(flags))}, {gigabytes:.0f} GB"
+    return f"{name}, {os.cpu_count()} cores, {' '.join(flags)}, {gigabytes:.0f} GB"
 
 
 def show(figures: list[Figure], notes: list[str], destination: Path | None) -> None:

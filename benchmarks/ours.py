@@ -89,7 +89,7 @@ def shakespeare(text: str, seed: int, window: int) -> Callable[[], dict]:
 
     def train() -> dict:
         with tempfile.TemporaryDirectory() as folder:
-            result = cutaway.train(plan, out=Path(folder) / "run", seed=seed)
+            result = cutaway.train(plan, out=Path(folder) / "run", seed=seed, device="cpu")  # as the peer
         return {
             "training_seconds": result.counters["seconds"],
             "validation_loss": result.figures["validation"],

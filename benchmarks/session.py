@@ -10,8 +10,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.process import OURS, PEERS, ROOT, Child, ChildError, Plan
+from benchmarks.process import OURS, PEERS, Child, ChildError, Plan
 from benchmarks.shape import GPT2, TINY, Shape
+from cutaway.data.download import local_sources
+from cutaway.errors import CutawayError
 from cutaway.train.measure import peak_flops
 
 progress = Console(stderr=True)
@@ -24,7 +26,7 @@ class Session:
     rounds: int = 5
     threads: int = 2
     tiny: bool = False
-    text: Path = ROOT.parent / "shared" / "data" / "tinyshakespeare" / "input.txt"
+    text: Path | None = None
     seeds: tuple[int, ...] = (1, 2, 3)
     notes: list[str] = field(default_factory=list)
 
@@ -83,7 +85,19 @@ class Session:
         if not (Path(folder) / "model.py").exists():
             self.note(f"nanoGPT is left out: NANOGPT={folder} has no model.py")
             return False
-        return PEERS.exists()
+        return self.has_peers()
+
+    def tinyshakespeare(self) -> Path | None:
+        """The text that was named, or the copy the recipe reads; None with a note where there is neither."""
+        try:
+            path = self.text or Path(*local_sources(["tinyshakespeare:"]))
+        except CutawayError as problem:
+            self.note(f"left out: {str(problem).replace('--data', '--text')}")
+            return None
+        if not path.exists():
+            self.note(f"left out: {path} is not there; name the text with --text")
+            return None
+        return path.resolve()
 
     @cached_property
     def precisions(self) -> tuple[str, ...]:

@@ -17,14 +17,14 @@ LIMIT = 1.88  # nats a character, what nanoGPT publishes for this recipe
 
 
 def run(session: Session) -> list[Figure]:
-    if not session.text.exists():
-        session.note(f"left out: {session.text} is not there; name the text with --text")
+    text = session.tinyshakespeare()
+    if text is None:
         return []
     peers = session.has_nanogpt()
     steps = 20 if session.tiny else 2000
     results: dict[str, list[dict]] = {"ours": [], "peer": []}
     for seed in session.seeds:
-        given = dict(text=str(session.text), seed=seed, window=WINDOW)
+        given = dict(text=str(text), seed=seed, window=WINDOW)
         if peers:
             plan = session.peer(f"nanoGPT seed {seed}", "nanogpt_recipe", "shakespeare", **given, steps=steps)
             results["peer"] += once(session, plan)

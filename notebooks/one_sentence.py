@@ -50,7 +50,7 @@ from cutaway import formal, spec
 STEPS = int(os.environ.get("CUTAWAY_NOTEBOOK_STEPS", 200))
 
 places = [Path(root) / name for root in ("runs", "../runs") for name in ("demo", "one-sentence")]
-trained = next((place for place in places if any(place.glob("checkpoints/*"))), None)
+trained = next((place for place in places if any(place.glob("checkpoints/step-*"))), None)
 if trained is None:
     library = Path(sysconfig.get_path("stdlib"))
     recipe = spec.Recipe(
@@ -455,7 +455,7 @@ for h in range(H):
 # that was there already? Do not expect each to have a meaning: in a small model many have none that we know.
 
 # %%
-figure, panels = plt.subplots(2, H, figsize=(9.5, 5.4), sharex=True, sharey=True)
+figure, panels = plt.subplots(2, H, figsize=(9.5, 5.4), sharex=True, sharey=True, squeeze=False)
 for row, n in zip(panels, (0, N - 1), strict=True):
     for h, axes in enumerate(row):
         draw_grid(axes, seen[f"blocks.{n}.attn.pattern"][h], labels, labels, f"layer {n}, head {h}")
@@ -759,10 +759,11 @@ print(f"{effects.loss_after[worst]:.2f}")
 by_name = {
     (part.name, part.head): loss.item() for part, loss in zip(effects.parts, effects.loss_after, strict=True)
 }
-with ca.study.edit(exact, {"blocks.1.attn.mix": ca.study.ablate(heads=[2])}):
-    assert np.isclose(by_name["blocks.1.attn.mix", 2], exact.loss(SENTENCE).nats, atol=1e-5)
-with ca.study.edit(exact, ca.study.skip("blocks.1")):
-    assert np.isclose(by_name["blocks.1.out", None], exact.loss(SENTENCE).nats, atol=1e-5)
+last = f"blocks.{N - 1}"
+with ca.study.edit(exact, {f"{last}.attn.mix": ca.study.ablate(heads=[H - 1])}):
+    assert np.isclose(by_name[f"{last}.attn.mix", H - 1], exact.loss(SENTENCE).nats, atol=1e-5)
+with ca.study.edit(exact, ca.study.skip(last)):
+    assert np.isclose(by_name[f"{last}.out", None], exact.loss(SENTENCE).nats, atol=1e-5)
 
 # %% [markdown]
 # The same works while the model writes. Here it continues the sentence, whole, and with each layer left out.
@@ -776,7 +777,7 @@ for n in range(N):
 # %% [markdown]
 # ## Where to go from here
 #
-# * Change `SENTENCE` at the top and run everything again. All assertions hold for any short text in which
-#   `·is` stands twice; take that cell out, and they hold for any short text.
+# * Change `SENTENCE` at the top and run everything again. All assertions hold for any short text (no longer
+#   than those of training) in which `·is` stands twice; take that cell out, and they hold for any short text.
 # * `runs/demo/report.html` shows the same tensors for a longer text, to explore with the mouse.
 # * `src/cutaway/formal` is the paper as code; `src/cutaway/nn` is the fast version of the same.

@@ -1,7 +1,7 @@
 """Every error a user can cause, with the exit code the command line ends with.
 
-The codes follow sysexits(3) where it has one: 64 usage, 65 bad data, 66 no input, 70 internal, 73 cannot
-create, 74 input/output, 75 temporary, 77 no permission. Bad command-line arguments end with 2.
+The codes follow sysexits(3) where it has one: 64 usage, 65 bad data, 66 no input, 69 unavailable, 70
+internal, 73 cannot create, 74 input/output. Bad command-line arguments end with 2.
 A message is one line: what is wrong (file, field), what was expected, what to do.
 """
 
@@ -66,7 +66,8 @@ class NonFiniteError(CutawayError):
 
     def __init__(self, step: int, what: str, samples: list[int]):
         self.step, self.what, self.samples = step, what, samples
-        super().__init__(f"step {step}: {what} is not finite (examples {samples}): lower the learning rate")
+        told = f"step {step}: {what} is not finite (examples {samples})"
+        super().__init__(f"{told}: begin a new run with a lower --optimizer.rate and another --out")
 
 
 class RunLockedError(CutawayError):
@@ -97,12 +98,6 @@ class CheckpointSaveError(SaveError):
     def __init__(self, need: int, free: int, path: str | Path, why: str):
         self.need, self.free, self.path = need, free, Path(path)
         super().__init__(f"checkpoint not saved: need {need:,} bytes, free {free:,}, path {path} ({why})")
-
-
-class UnsafeInputError(CutawayError):
-    """Input refused because reading it could run code or leave its folder."""
-
-    exit_code = 77
 
 
 class MissingExtraError(CutawayError):

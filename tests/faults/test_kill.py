@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -147,6 +148,32 @@ def test_of_many_at_once_one_trains_and_the_others_are_refused(place, whole, tmp
     os.close(go)
     assert sorted(codes) == [0] + [73] * 7
     assert kill.difference(out, left) == ""
+
+
+def test_a_reader_of_the_output_that_goes_away_costs_no_step(place, tmp_path):
+    """As `cutaway train ... | head` does; a line is printed for every step, so that it is noticed at once."""
+    code = "import sys; from cutaway.app import cli, progress; progress.LINE_SECONDS = 0.0; "
+    command = [sys.executable, "-c", code + "sys.exit(cli.main(sys.argv[1:]))", "train"]
+    asked = [
+        str(place / "text.txt"),
+        "--data.tokenizer",
+        "bytes",
+        "--model.layers",
+        "1",
+        "--model.width",
+        "16",
+    ]
+    asked += ["--steps", "30", "--batch", "2", "--length", "16", "--threads", "1", "--precision", "fp32"]
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    with subprocess.Popen([*command, *asked, "--out", out], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert any(line.startswith(b"step 3/30 ") for line in process.stdout)
+        process.stdout.close()
+        assert process.wait(timeout=300) == 141
+    assert 3 <= int(list_checkpoints(out)[-1].name[5:]) < 30
+    assert subprocess.run([*command, *asked, "--out", whole], capture_output=True).returncode == 0
+    assert subprocess.run([*command, out, "--resume"], capture_output=True).returncode == 0
+    assert kill.difference(out, remains(whole)) == ""
 
 
 @pytest.mark.parametrize("share", [0.001, 0.3, 0.7, 0.99])

@@ -33,16 +33,20 @@ def test_contracts_are_kept():
     assert code == 0, report
 
 
+TORCH = "def later():\n    import torch\n"
+
+
 @pytest.mark.parametrize(
-    ("planted", "broken"),
+    ("place", "planted", "broken"),
     [
-        ("from cutaway import spec", "Imports run upward only BROKEN"),
-        ("def later():\n    import torch\n", "need no torch BROKEN"),
+        ("errors.py", "from cutaway import spec", "Imports run upward only BROKEN"),
+        ("errors.py", TORCH, "need no torch BROKEN"),
+        *((f"{part}/__init__.py", TORCH, "need no torch BROKEN") for part in TORCH_FREE if part != "errors"),
     ],
 )
-def test_a_planted_import_breaks_a_contract(tmp_path, planted, broken):
+def test_a_planted_import_breaks_a_contract(tmp_path, place, planted, broken):
     shutil.copytree(PACKAGE, tmp_path / "cutaway", ignore=shutil.ignore_patterns("__pycache__"))
-    with (tmp_path / "cutaway/errors.py").open("a") as file:
+    with (tmp_path / "cutaway" / place).open("a") as file:
         file.write(f"\n{planted}\n")
     code, report = contracts(tmp_path, ROOT / "pyproject.toml")
     assert code == 1 and broken in " ".join(report.split()), report

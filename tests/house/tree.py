@@ -27,12 +27,6 @@ def inside(*parts: str) -> tuple[Path, ...]:
     return tuple(m for m in modules() if m.relative_to(PACKAGE).parts[0].removesuffix(".py") in parts)
 
 
-def written(name: str) -> bool:
-    """Whether a part of the package is there yet: `session`, `app.cli`."""
-    path = PACKAGE.joinpath(*name.split("."))
-    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
-
-
 def named(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 

@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+import sysconfig
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
+import cutaway
+from cutaway.errors import TapError
+from cutaway.spec.read import read_recipe
+from cutaway.spec.recipes import find_recipe
 from tests.house.tree import ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "one_sentence.py"
@@ -52,6 +57,10 @@ class Play:
             self.run(number, source.replace(right, wrong) if number == start else source, space)
 
 
+def cells_of(notebook: Path) -> list[str]:
+    return [cell.source for cell in jupytext.read(notebook).cells if cell.cell_type == "code"]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("notebook")
@@ -59,12 +68,11 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def play(folder):
-    cells = [cell.source for cell in jupytext.read(NOTEBOOK).cells if cell.cell_type == "code"]
     with pytest.MonkeyPatch.context() as patch, plt.rc_context():
         patch.setenv("CUTAWAY_NOTEBOOK_STEPS", STEPS)
         patch.setenv("CUTAWAY_HOME", str(folder))
         patch.chdir(folder)
-        played = Play(cells)
+        played = Play(cells_of(NOTEBOOK))
         played.all()
         yield played
 
@@ -95,7 +103,7 @@ MISTAKES = {
     "replacing for adding": ("x_LD = x_LD + made_LD", "x_LD = made_LD"),
     "no norm before attention": ("attend(norm(x_LD, b.mixer_norm), b.attn)", "attend(x_LD, b.attn)"),
     "loss not shifted": ("ids[t + 1]", "ids[t]"),
-    "another head switched off": ("ablate(heads=[2])", "ablate(heads=[1])"),
+    "another head switched off": ("ablate(heads=[H - 1])", "ablate(heads=[0])"),
 }
 
 
@@ -103,6 +111,24 @@ MISTAKES = {
 def test_a_mistake_stops_it(mistake, play):
     with pytest.raises(AssertionError):
         play.with_mistake(*MISTAKES[mistake])
+
+
+def test_it_runs_on_the_demo_s_model_and_on_no_head_that_it_lacks(tmp_path, monkeypatch):
+    """The model it prefers, with as many layers and heads as `make demo` gives it, on less text."""
+    plan = read_recipe(find_recipe("stdlib"))
+    library = Path(sysconfig.get_path("stdlib"))
+    less = replace(plan.data, source=tuple(str(library / name) for name in ("asyncio", "email", "http")))
+    monkeypatch.setenv("CUTAWAY_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    cutaway.train(
+        replace(plan, data=less), out="runs/demo", steps=6, sample=0, precision="fp32", compile="off"
+    )
+    played = Play(cells_of(NOTEBOOK))
+    with plt.rc_context():
+        played.all()
+        assert played.known[-1]["trained"] == Path("runs/demo")
+        with pytest.raises(TapError, match="head"):
+            played.with_mistake("ablate(heads=[H - 1])", "ablate(heads=[H])")
 
 
 def test_it_opens_and_runs_as_a_notebook(folder, play):

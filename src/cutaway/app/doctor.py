@@ -6,9 +6,9 @@ import platform
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 
+import cutaway
 from cutaway.app.options import Flag, option, parse
 from cutaway.spec.presets import quick
 from cutaway.spec.run import Run
@@ -58,6 +58,7 @@ class Diagnosis:
     trial: Trial | None
     precision: str
     threads: int
+    device: str
 
 
 def run(arguments: list[str]) -> int:
@@ -70,6 +71,8 @@ def run(arguments: list[str]) -> int:
 
 def diagnose(quickly: bool) -> Diagnosis:
     """Measures this machine: about five seconds, and without `quickly` a compilation."""
+    import torch
+
     from cutaway.models import build
     from cutaway.train.choose import choose
     from cutaway.train.measure import machine
@@ -78,9 +81,9 @@ def diagnose(quickly: bool) -> Diagnosis:
     choice = choose(model, replace(TRIAL, compile="off"), TRIAL.length)
     measured = machine()
     return Diagnosis(
-        cutaway=version("cutaway"),
+        cutaway=cutaway.__version__,
         python=platform.python_version(),
-        torch=version("torch"),
+        torch=torch.__version__,
         system=platform.platform(),
         supported="supported" if sys.platform.startswith("linux") else "untested: Cutaway supports Linux",
         processor=measured.processor,
@@ -94,6 +97,7 @@ def diagnose(quickly: bool) -> Diagnosis:
         trial=None if quickly else try_compiling(model, choice),
         precision=choice.precision,
         threads=choice.threads,
+        device=choice.device,
     )
 
 
@@ -102,7 +106,7 @@ def try_compiling(model, choice: "Choice") -> Trial:
     from cutaway.train.choose import block_seconds
 
     block = model.blocks[0]
-    shape = (TRIAL.batch, TRIAL.length, choice.dtype)
+    shape = (TRIAL.batch, TRIAL.length, choice.dtype, choice.device)
     begin = time.perf_counter()
     try:
         fused = block_seconds(block, *shape, compiled=True)
@@ -114,12 +118,9 @@ def try_compiling(model, choice: "Choice") -> Trial:
 
 def processor_flags() -> tuple[str, ...]:
     """The instruction sets that matter here, where Linux tells."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            found = next((line for line in file if line.startswith("flags")), "").split()
-    except OSError:
-        return ()
-    return tuple(flag for flag in FLAGS if flag in found)
+    from cutaway.train.facts import processor
+
+    return tuple(flag for flag in FLAGS if flag in processor().flags)
 
 
 def memory_bytes() -> int | None:
@@ -146,6 +147,7 @@ def describe(found: Diagnosis) -> list[str]:
         f"AMX {'yes' if 'amx_bf16' in found.flags else 'no'}",
         f"memory     {memory}",
         f"GPU        {', '.join(found.devices) or 'none'}",
+        "           (the paths for a GPU are written, but we have not run them)",
         f"matmul     fp32 {found.fp32_flops / 1e9:.0f} GFLOP/s, bf16 {found.bf16_flops / 1e9:.0f} GFLOP/s",
         f"copying    {found.copy_bytes / 1e9:.1f} GB/s, read and written",
     ]
@@ -156,7 +158,8 @@ def describe(found: Diagnosis) -> list[str]:
         )
     elif found.trial:
         lines.append(f"compiler   does not work here, and Cutaway runs without: {found.trial.problem}")
-    lines.append(f"chosen     {found.precision}, {found.threads} threads; {compilation(found.trial)}")
+    chosen = f"{found.precision}, {found.threads} threads on {found.device}"
+    lines.append(f"chosen     {chosen}; {compilation(found.trial)}")
     return lines
 
 

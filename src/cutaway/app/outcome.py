@@ -4,17 +4,22 @@ from dataclasses import dataclass
 
 from cutaway import spec
 from cutaway.data.baseline import trigram_bits, unigram_bits
+from cutaway.data.tasks import ALPHABET, TASKS
 from cutaway.data.tokenizer import Tokenizer
+from cutaway.errors import CutawayError, LimitError
 from cutaway.generate import Sampling, complete
+from cutaway.generate.decode import positions
 from cutaway.models import AnyModel, Paired
 from cutaway.session import load
 from cutaway.study.report import write_report
+from cutaway.train.progress import Reporter
 from cutaway.train.runner import Result
 from cutaway.train.task import Language, make_task
 
 SAMPLE_TOKENS = 160
+STRING_TOKENS = 32
 REPORT_TOKENS = 256
-STRINGS = ("Rcutaway", "Scutaway")  # reverse and sort
+WORD = "cutaway"  # to be reversed and sorted
 
 
 @dataclass(frozen=True)
@@ -32,15 +37,39 @@ class Outcome:
 
 def sample(model: AnyModel, tokenizer: Tokenizer) -> str:
     """A text the model writes: always with the same random numbers, so that samples of a run compare."""
-    sampling = Sampling(temperature=0.8, top_p=0.95, seed=0)
     if isinstance(model, Paired):
-        written = complete(model, tokenizer, STRINGS, max_tokens=32, sampling=Sampling(temperature=0))
-        return "\n".join(f"{given} -> {text.text}" for given, text in zip(STRINGS, written, strict=True))
-    start = "" if tokenizer.end is not None else "\n"
-    return start + complete(model, tokenizer, [start], max_tokens=SAMPLE_TOKENS, sampling=sampling)[0].text
+        given, tokens = strings(model, tokenizer), min(STRING_TOKENS, room(model))
+        written = complete(model, tokenizer, given, max_tokens=tokens, sampling=Sampling(temperature=0))
+        return "\n".join(f"{one} -> {text.text}" for one, text in zip(given, written, strict=True))
+    sampling = Sampling(temperature=0.8, top_p=0.95, seed=0)
+    start, tokens = beginning(tokenizer), min(SAMPLE_TOKENS, room(model))
+    return start + complete(model, tokenizer, [start], max_tokens=tokens, sampling=sampling)[0].text
 
 
-def conclude(recipe: spec.Recipe, result: Result) -> Outcome:
+def room(model: AnyModel) -> int:
+    """How many tokens the model has positions for behind the first, on either side."""
+    return (positions(model) or SAMPLE_TOKENS + 1) - 1
+
+
+def beginning(tokenizer: Tokenizer) -> str:
+    """What a sample begins with: a document's beginning, a newline, or where there is neither any token."""
+    if tokenizer.end is not None:
+        return ""
+    try:
+        tokenizer.encode("\n")
+    except LimitError:
+        return tokenizer.decode([0])
+    return "\n"
+
+
+def strings(model: AnyModel, tokenizer: Tokenizer) -> tuple[str, ...]:
+    """An example of each of the tasks on strings, in the letters the tokenizer knows, as long as fits."""
+    letters = [letter for letter in ALPHABET if tokenizer.inner.token_to_id(letter) is not None]
+    word = "".join(letters[ALPHABET.index(letter) % len(letters)] for letter in WORD)
+    return tuple(task + word[: room(model)] for task in TASKS)
+
+
+def conclude(recipe: spec.Recipe, result: Result, say: Reporter) -> Outcome:
     """Measures what counting alone reaches, takes a last sample, writes the report."""
     session = load(result.out)
     task = make_task(recipe.data, recipe.run, session.tokenizer)
@@ -56,16 +85,22 @@ def conclude(recipe: spec.Recipe, result: Result) -> Outcome:
         text = session.tokenizer.decode(tokens[:most])
     else:
         baselines = {}
-        text = (STRINGS[0], STRINGS[0][:0:-1])
+        source = strings(session.model, session.tokenizer)[0]
+        text = (source, source[:0:-1])
     report = result.out / "report.html"
     write_report(session, text, report, run=result.out)
+    written = ""
+    try:
+        written = sample(session.model, session.tokenizer)
+    except CutawayError as problem:
+        say.warn(f"no sample: {problem}")
     return Outcome(
         str(result.out),
         result.figures,
         baselines,
         result.counters["seconds"],
         int(result.counters["tokens"]),
-        sample(session.model, session.tokenizer),
+        written,
         str(report),
     )
 

@@ -1,11 +1,12 @@
 """`cutaway recipes list | table | run | verify`: published figures beside ours, and training them again."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -13,6 +14,7 @@ from cutaway.app.options import Flag, option, parse
 from cutaway.app.results import (
     Row,
     SeedResult,
+    check_judgeable,
     judge,
     read_expected,
     read_results,
@@ -22,10 +24,14 @@ from cutaway.app.results import (
     write_result,
 )
 from cutaway.app.train import with_local_data
-from cutaway.errors import ConfigError, nearest
+from cutaway.errors import ConfigError, OutputExistsError, nearest
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import RECIPE, find_recipe, shipped_recipes
-from cutaway.spec.run import Text
+from cutaway.spec.run import Recipe, Text
+
+if TYPE_CHECKING:
+    from cutaway.train.progress import Reporter
+    from cutaway.train.runner import Result
 
 COLUMNS = ("recipe", "published", "ours", "seeds", "spread", "seconds", "command", "commit", "source")
 NUMBERS = {"published", "ours", "seeds", "spread", "seconds"}
@@ -132,67 +138,141 @@ def print_rows(rows: list[Row]) -> None:
 
 
 def run_seed(options: Run) -> int:
-    folder, result = train_seed(options)
-    path = write_result(options.results or folder / "results", result)
-    unit = read_expected(folder).unit
+    plan = fetched(ask(options))
+    results = options.results or plan.folder / "results"
+    command = f"cutaway recipes run {plan.folder.name} --seed {options.seed}"
+    if not check_text(plan, results, "leave --data out, or name another folder by --results"):
+        command += f" --data {shlex.join(plan.texts)}"
+    run, result = train_seed(plan, command)
+    path = write_result(results, result)
+    report = write_page(plan, run)
     if options.json:
         print(json.dumps(asdict(result)))
     else:
-        print(f"{result.value:.4f} {unit} in {result.seconds:.1f} s of training -> {path}")
+        unit = read_expected(plan.folder).unit
+        print(f"{result.value:.4f} {unit} in {result.seconds:.1f} s of training -> {path}\nreport: {report}")
     return 0
 
 
 def verify_seed(options: Verify) -> int:
-    expected, committed = (
-        read_expected(recipe_folder(options.name)),
-        read_results(recipe_folder(options.name)),
-    )
-    _, result = train_seed(options)
-    verdict = judge(expected, committed, result.value)
+    plan = ask(options)
+    expected, committed = read_expected(plan.folder), read_results(plan.folder)
+    check_judgeable(expected, committed)
+    if plan.texts and not committed:
+        raise ConfigError(
+            "--data: what is published is not of this text, and no seed is; leave the option out"
+        )
+    plan = fetched(plan)
+    check_text(plan, plan.folder / "results", "leave --data out")
+    run, result = train_seed(plan, "")
+    verdict, report = judge(expected, committed, result.value), write_page(plan, run)
     if options.json:
         print(json.dumps({"agrees": verdict.agrees, "said": verdict.said, "value": result.value}))
     else:
-        print(verdict.said)
+        print(f"{verdict.said}\nreport: {report}")
     return 0 if verdict.agrees else 1
 
 
-def train_seed(options: Train) -> tuple[Path, SeedResult]:
-    """Trains, and returns the recipe's folder and what came out. Evaluations are not in the seconds."""
+@dataclass(frozen=True)
+class Plan:
+    """What will be trained: `texts` are those of --data, none where they are the recipe's own after all."""
+
+    folder: Path
+    recipe: Recipe
+    out: Path
+    texts: tuple[str, ...]
+    say: "Reporter"
+
+
+def ask(options: Train) -> Plan:
+    """What the options mean.
+
+    Raises ConfigError where they do not fit, OutputExistsError where a run is in the way.
+    """
+    from cutaway.app.progress import reporter
+    from cutaway.data.download import keep_copy
+    from cutaway.train.progress import Silent
+    from cutaway.train.records import check_new
+
     recipe = read_recipe(find_recipe(options.name))
     folder = recipe_folder(options.name)
     if not (folder / RECIPE).is_file():
         raise ConfigError(f"{options.name}: name a recipe or its folder, so that its expected.json is known")
-    expected = read_expected(folder)
     recipe = replace(recipe, run=replace(recipe.run, seed=options.seed))
-    if options.data:
+    texts = options.data
+    if texts:
         if not isinstance(recipe.data, Text):
             raise ConfigError(f"--data: {recipe.name} makes its own examples; leave the option out")
-        recipe = replace(recipe, data=replace(recipe.data, source=options.data))
+        source = recipe.data.source
+        if texts == source or (len(texts) == len(source) == 1 and keep_copy(source[0], texts[0])):
+            texts = ()
+        else:
+            recipe = replace(recipe, data=replace(recipe.data, source=texts))
+    out = options.out or Path("runs") / f"{recipe.name}-seed-{options.seed}"
+    try:
+        check_new(out)
+    except OutputExistsError:
+        raise OutputExistsError(f"{out}: holds a run already; choose another --out or delete it") from None
+    say = Silent() if options.json else reporter(recipe.run.steps)
+    return Plan(folder, recipe, out, texts, say)
+
+
+def fetched(plan: Plan) -> Plan:
+    """The same with a public text on this machine."""
+    return replace(plan, recipe=with_local_data(plan.recipe))
+
+
+def check_text(plan: Plan, results: Path, remedy: str) -> bool:
+    """Whether the text is the recipe's own; ConfigError where the seeds in `results` learned another.
+
+    Only a text that was named is looked at: `stdlib:` differs a little from one Python to the next.
+    """
+    seeds = [seed for seed in read_results(plan.folder, results) if "data" in seed.facts]
+    others = [seed for seed in seeds if "--data" in seed.command]
+    if not plan.texts and not others:
+        return True
+    from cutaway.train.task import make_task
+
+    digest = make_task(plan.recipe.data, plan.recipe.run).digest
+    if seeds and digest not in {seed.facts["data"] for seed in seeds}:
+        said = f"--data {shlex.join(plan.texts)}" if plan.texts else plan.folder.name
+        remedy = remedy if plan.texts else "give the --data that their commands name"
+        raise ConfigError(f"{said}: not the text that the seeds in {results} were trained on; {remedy}")
+    return not plan.texts or digest in {seed.facts["data"] for seed in seeds if seed not in others}
+
+
+def write_page(plan: Plan, run: "Result") -> str:
+    """Writes report.html into a finished run's folder, as `cutaway train` does, and says where it is."""
+    from cutaway.app.outcome import conclude
+
+    return conclude(plan.recipe, run, plan.say).report
+
+
+def train_seed(plan: Plan, command: str) -> tuple["Result", SeedResult]:
+    """Trains, and returns the run and what came out. Evaluations are not in the seconds."""
     from cutaway.app.outcome import sample
-    from cutaway.app.progress import reporter
-    from cutaway.train.progress import Silent
     from cutaway.train.runner import Runner
 
-    out = options.out or Path("runs") / f"{recipe.name}-seed-{options.seed}"
-    say = Silent() if options.json else reporter(recipe.run.steps)
-    result = Runner(with_local_data(recipe), out, say=say, sampler=sample).train()
+    folder, recipe = plan.folder, plan.recipe
+    expected = read_expected(folder)
+    result = Runner(recipe, plan.out, say=plan.say, sampler=sample).train()
     if expected.measure not in result.figures:
         raise ConfigError(
             f"{folder}/expected.json: measure: {expected.measure} is no figure of this run; "
             f"{nearest(expected.measure, result.figures)}"
         )
-    return folder, SeedResult(
+    return result, SeedResult(
         recipe=folder.name,
-        seed=options.seed,
+        seed=recipe.run.seed,
         value=result.figures[expected.measure],
         figures=result.figures,
         seconds=round(result.counters["seconds"], 2),
         tokens=int(result.counters["tokens"]),
         parameters=int(str(result.facts["parameters"])),
-        command=f"cutaway recipes run {folder.name} --seed {options.seed}",
+        command=command,
         commit=str(result.facts["commit"]) if result.facts.get("commit") else None,
         facts={name: str(result.facts[name]) for name in FACTS if name in result.facts},
-        curve=training_curve(out),
+        curve=training_curve(plan.out),
     )
 
 

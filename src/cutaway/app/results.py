@@ -70,10 +70,13 @@ def read_expected(folder: Path) -> Expected:
     return read_json(folder / "expected.json", Expected)
 
 
-def read_results(folder: Path) -> list[SeedResult]:
-    """What the seeds reached so far, by seed; ConfigError where a file holds another's result."""
+def read_results(folder: Path, results: Path | None = None) -> list[SeedResult]:
+    """What the seeds of a recipe reached so far, by seed; `results` where they are kept outside its folder.
+
+    Raises ConfigError where a file holds another's result.
+    """
     found = []
-    for path in folder.glob("results/seed-*.json"):
+    for path in (results or folder / "results").glob("seed-*.json"):
         result = read_json(path, SeedResult)
         if path.name != file_name(result.seed) or result.recipe != folder.name:
             raise ConfigError(f"{path}: holds the result of {result.recipe}, seed {result.seed}; rename it")
@@ -133,11 +136,18 @@ class Verdict:
     said: str
 
 
+def check_judgeable(expected: Expected, results: list[SeedResult]) -> None:
+    """Raises ConfigError where there is nothing that a result could be held against."""
+    if not results and expected.published is None:
+        raise ConfigError("nothing is published and no seed committed: use `cutaway recipes run` first")
+
+
 def judge(expected: Expected, results: list[SeedResult], value: float) -> Verdict:
     """A value agrees when it is no further from the committed mean than their spread or the tolerance.
 
     Where nothing is committed it agrees when it is no worse than what is published, within the tolerance.
     """
+    check_judgeable(expected, results)
     unit = expected.unit
     if results:
         values = [result.value for result in results]
@@ -146,13 +156,12 @@ def judge(expected: Expected, results: list[SeedResult], value: float) -> Verdic
         agrees = abs(value - mean) <= room
         words = "agrees with" if agrees else "DIFFERS from"
         said = f"{value:.4f} {words} {mean:.4f} ± {room:.4f} {unit} of {len(values)} committed seeds"
-    elif expected.published is not None:
+    else:
+        assert expected.published is not None
         worse = value - expected.published if expected.better == "less" else expected.published - value
         agrees = worse <= expected.tolerance
         words = "is no worse than" if agrees else "is WORSE than"
         said = f"{value:.4f} {words} the published {expected.published:g} {unit}; no seed is committed yet"
-    else:
-        raise ConfigError("nothing is published and no seed committed: use `cutaway recipes run` first")
     if results and expected.published is not None:
         said += f" (published: {expected.published:g})"
     return Verdict(agrees, said)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from cutaway.app.options import Flag, option, parse
-from cutaway.errors import ConfigError, nearest
+from cutaway.errors import ConfigError, LimitError, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,10 +39,9 @@ class Look:
         """The tokens whose loss is told."""
         if self.target is None:
             return session.tokenizer.encode(self.text).tolist()
-        from cutaway.data.tasks import START
+        from cutaway.data.begin import begin_token
 
-        begin = session.tokenizer.inner.token_to_id(START)
-        return ([] if begin is None else [begin]) + session.tokenizer.encode(self.target).tolist()
+        return [begin_token(session.tokenizer), *session.tokenizer.encode(self.target).tolist()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +161,10 @@ def show_replace(session: Any, options: Replace) -> tuple[Any, list[str]]:
 
     value = study.trace(session, options.inputs(session, options.other), options.at)[options.at]
     if options.positions:
+        last = value.size(-2) - 1
+        if not 0 <= min(options.positions) <= max(options.positions) <= last:
+            given = " ".join(map(str, options.positions))
+            raise LimitError(f"--positions {given}: at {options.at} they count from 0 to {last}")
         value = value[..., list(options.positions), :]
     made = study.replace(value, options.positions or None)
     return compare(session, options, study.edit(session, {options.at: made}))

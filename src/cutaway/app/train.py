@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import asdict, make_dataclass, replace
+from dataclasses import asdict, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,17 +18,20 @@ PLAIN = "stdlib"  # the recipe whose values serve for any text
 DESCRIPTION = """Train a model. NAME is a recipe ({names}), a recipe.toml, a folder or run that holds
 one, or a text: a file, a folder, a .gz. The options below show the values of NAME; only --model.* of its
 preset, --data.* and the run's own can be given here, the rest of the tree is what a recipe.toml is for.
---run.steps is --steps."""
+--run.steps is --steps. The model's vocabulary is that of its data. With --resume, options must ask for what
+the run was begun with; to change it, edit its recipe.toml."""
 
 
 def run(arguments: list[str]) -> int:
     """Trains, samples and reports, or with --print-config writes the resolved recipe to standard output."""
     target, rest = split_target(arguments)
     recipe, options = choose(*read_target(target), rest, f"cutaway train {target}")
+    out = options.out or (Path(target) if options.resume and is_run(target) else Path("runs") / recipe.name)
+    if options.resume and (out / RECIPE).is_file():
+        recipe = read_begun(out, target, recipe, rest)
     if options.print_config:
         print(write_recipe(recipe), end="")
         return 0
-    out = options.out or (Path(target) if options.resume and is_run(target) else Path("runs") / recipe.name)
     from cutaway.app.outcome import conclude, describe, sample
     from cutaway.app.progress import reporter
     from cutaway.train.progress import Silent
@@ -42,7 +45,7 @@ def run(arguments: list[str]) -> int:
     result = runner.train(options.resume)
     if options.tensorboard:
         write_events(out)
-    outcome = conclude(runner.recipe, result)
+    outcome = conclude(runner.recipe, result, say)
     print(json.dumps(asdict(outcome)) if options.json else "\n".join(describe(outcome)))
     return 0
 
@@ -70,14 +73,18 @@ def is_run(target: str) -> bool:
     return (Path(target) / RECIPE).is_file() and target not in shipped_recipes()
 
 
-def read_target(target: str) -> tuple[str, dict[str, Any]]:
-    """The file and the table of the recipe that a name, a path or a text stands for, as written there."""
+def is_text(target: str) -> bool:
     path = Path(target)
     text = path.exists() and target not in shipped_recipes() and path.suffix not in (".toml", ".json")
-    if not text or (path / RECIPE).exists():
+    return text and not (path / RECIPE).exists()
+
+
+def read_target(target: str) -> tuple[str, dict[str, Any]]:
+    """The file and the table of the recipe that a name, a path or a text stands for, as written there."""
+    if not is_text(target):
         file = find_recipe(target)
         return str(file), read_table(file)
-    table = read_table(find_recipe(PLAIN))
+    path, table = Path(target), read_table(find_recipe(PLAIN))
     name = re.sub(r"[^\w.-]+", "-", path.resolve().stem).strip(".-") or "text"
     split = "file" if path.is_dir() else "tail"
     return target, table | {"name": name, "data": table["data"] | {"source": [target], "split": split}}
@@ -88,15 +95,43 @@ def choose(file: str, table: dict[str, Any], arguments: list[str], prog: str) ->
     recipe = read_recipe(table, file)
     preset = read_preset(table["model"], f"{file}: model") if "preset" in table["model"] else None
     options = parse(options_of(recipe, preset), arguments, prog, description())
-    recipe = replace(recipe, run=options.run, data=options.data)
     if preset is not None:
-        recipe = replace(recipe, model=build_preset(options.model))
+        recipe = replace(recipe, model=build_preset(replace(preset, **vars(options.model))))
+    return with_options(recipe, options, prog), options
+
+
+def with_options(recipe: Recipe, options: Any, prog: str) -> Recipe:
+    """The recipe with the values of run and data that the options hold."""
+    recipe = replace(recipe, run=options.run, data=options.data)
     if options.text:
         if not isinstance(recipe.data, Text):
             raise ConfigError(f"--data: {recipe.name} makes its own examples; leave the option out")
         recipe = replace(recipe, data=replace(recipe.data, source=options.text))
     check_recipe(recipe, prog)
-    return recipe, options
+    return recipe
+
+
+def read_begun(out: Path, target: str, recipe: Recipe, arguments: list[str]) -> Recipe:
+    """The recipe of the run in `out`; ConfigError where target or arguments ask for another.
+
+    `recipe` is what they ask for. Arguments that are left out ask for nothing, --model.* for a whole model.
+    """
+    from cutaway.train.records import check_asked
+
+    stored, prog = read_recipe(out / RECIPE), f"cutaway train {target}"
+    if is_run(target) and Path(target).samefile(out):
+        asked = recipe
+    else:
+        model = read_target(target)[1]["model"]
+        preset = read_preset(model) if "preset" in model else None
+        options = parse(options_of(stored, preset), arguments, prog)
+        asked = with_options(replace(stored, name=recipe.name), options, prog)
+        if any(argument.startswith("--model.") for argument in arguments):
+            asked = replace(asked, model=recipe.model)
+        if is_text(target) and not options.text and isinstance(asked.data, Text):
+            asked = replace(asked, data=replace(asked.data, source=(target,)))
+    check_asked(out, stored, with_local_data(asked))
+    return stored
 
 
 def options_of(recipe: Recipe, preset: object | None) -> type:
@@ -112,8 +147,19 @@ def options_of(recipe: Recipe, preset: object | None) -> type:
         ("data", type(recipe.data), recipe.data),
     ]
     if preset is not None:
-        entries.append(("model", type(preset), preset))
+        entries.append(("model", *without_vocab(preset)))
     return make_dataclass("Options", entries, frozen=True)
+
+
+def without_vocab(preset: Any) -> tuple[type, Any]:
+    """A preset's arguments but for the vocabulary, which every kind of data fits to itself."""
+    kept = [entry for entry in fields(preset) if entry.name != "vocab"]
+    values = {entry.name: getattr(preset, entry.name) for entry in kept}
+    made = make_dataclass(
+        type(preset).__name__, [(e.name, e.type, values[e.name]) for e in kept], frozen=True, kw_only=True
+    )
+    made.__doc__ = type(preset).__doc__
+    return made, made(**values)
 
 
 def description() -> str:

@@ -64,19 +64,6 @@ class Batches:
         """A name for each example of a step, for error messages: the position of its first token."""
         return self.starts_at(step).tolist()
 
-    def epoch_at(self, step: int) -> float:
-        """How often the text has been seen before a step."""
-        return step * self.batch / self.windows
-
-
-def rank_rows(batch: int, rank: int, world: int) -> slice:
-    """The rows of the global batch that belong to one rank; ConfigError where it cannot be shared equally."""
-    if batch % world:
-        sizes = [size for size in range(1, batch + 1) if batch % size == 0]
-        raise ConfigError(f"batch {batch} cannot be shared by {world} processes; it can by {sizes}")
-    share = batch // world
-    return slice(rank * share, (rank + 1) * share)
-
 
 def evaluation_windows(
     tokens: np.ndarray, length: int, batch: int

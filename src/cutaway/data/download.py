@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
+from pathlib import Path
 from urllib.request import urlopen
 
 from cutaway.data.shards import default_cache
@@ -45,7 +46,7 @@ def local_sources(source: Sequence[str]) -> tuple[str, ...]:
 def fetch(name: str) -> str:
     """The path of a public text, downloaded unless the cache has it."""
     public = PUBLIC[name]
-    path = default_cache() / "downloads" / f"{name.rstrip(':')}.txt"
+    path = _kept(name)
     if path.is_file() and _is_meant(path.read_bytes(), public):
         return str(path)
     try:
@@ -62,6 +63,25 @@ def fetch(name: str) -> str:
         )
     write_file(path, data)
     return str(path)
+
+
+def keep_copy(name: str, file: str | Path) -> bool:
+    """Whether a file is a copy of a public text; if it is, the cache has it from now on, as if downloaded."""
+    path, public = Path(file), PUBLIC.get(name)
+    if public is None or not path.is_file() or path.stat().st_size != public.bytes:
+        return False
+    data = path.read_bytes()
+    if not _is_meant(data, public):
+        return False
+    write_file(_kept(name), data)
+    return True
+
+
+def _kept(name: str) -> Path:
+    """Its place in the cache. The file is called as at its source: the name is part of a corpus' digest, and
+    so a copy that somebody fetched has the same.
+    """
+    return default_cache() / "downloads" / name.rstrip(":") / PUBLIC[name].url.rpartition("/")[2]
 
 
 def _is_meant(data: bytes, public: Public) -> bool:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -45,10 +44,6 @@ class TokenShard:
     documents: tuple[Span, ...]
     bytes: int
     digest: str
-
-    def document_at(self, position: int) -> str:
-        """The name of the document a token belongs to."""
-        return self.documents[bisect_right(self.documents, position, key=lambda span: span.end)].name
 
 
 def default_cache() -> Path:

@@ -7,16 +7,17 @@ hash, the same for every seed, holds out (one in sixteen); two other streams dra
 B batch   M source position   L target position
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from cutaway.data.begin import START
 from cutaway.data.mixing import mix, seed_key
 from cutaway.data.tokenizer import END, Tokenizer, character_tokenizer
 from cutaway.errors import ConfigError
 
-PAD, START = "<|pad|>", "<|start|>"
+PAD = "<|pad|>"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 TASKS = "RS"
 PAD_ID, START_ID, END_ID = 0, 1, 2
@@ -39,24 +40,18 @@ class Pairs:
     target_lengths_B: np.ndarray
 
 
-def pad_pairs(
-    sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], pad: int, start: int, end: int
-) -> Pairs:
-    """Pairs of unequal lengths as one batch, as wide as the longest of each side."""
-    source_BM, source_lengths_B = _pad(sources, pad)
-    target_BL, target_lengths_B = _pad([[start, *target, end] for target in targets], pad)
-    return Pairs(source_BM, source_lengths_B, target_BL, target_lengths_B)
-
-
 @dataclass(frozen=True)
 class StringTask:
-    """Strings of `shortest` to `longest` of the first `letters` letters, to be reversed or sorted."""
+    """Strings of `shortest` to `longest` of the first `letters` letters, to be reversed or sorted.
+
+    `held_out_lengths`, up to three between the two, follow from them.
+    """
 
     seed: int
     letters: int = 26
     shortest: int = 1
     longest: int = 20
-    held_out_lengths: tuple[int, ...] = (7, 12, 17)
+    held_out_lengths: tuple[int, ...] = field(init=False)  # a field, so that the record's text tells them
 
     def __post_init__(self):
         if not 2 <= self.letters <= len(ALPHABET):
@@ -65,10 +60,7 @@ class StringTask:
             raise ConfigError(
                 f"shortest {self.shortest}, longest {self.longest}: need 1 <= shortest <= longest"
             )
-        if outside := [length for length in self.held_out_lengths if length not in self._range]:
-            raise ConfigError(f"held_out_lengths {outside}: must lie in {self.shortest} to {self.longest}")
-        if not self.train_lengths:
-            raise ConfigError("held_out_lengths: leaves no length to train on")
+        object.__setattr__(self, "held_out_lengths", lengths_between(self.shortest, self.longest))
 
     @property
     def vocab(self) -> int:
@@ -76,7 +68,8 @@ class StringTask:
 
     @property
     def train_lengths(self) -> tuple[int, ...]:
-        return tuple(length for length in self._range if length not in self.held_out_lengths)
+        lengths = range(self.shortest, self.longest + 1)
+        return tuple(length for length in lengths if length not in self.held_out_lengths)
 
     def tokenizer(self) -> Tokenizer:
         """The ids of the task as a character tokenizer, for text that people type."""
@@ -92,13 +85,7 @@ class StringTask:
 
     def unseen_lengths(self, step: int, batch: int) -> Pairs:
         """A batch of strings of the lengths that training never draws."""
-        if not self.held_out_lengths:
-            raise ConfigError("held_out_lengths is empty: there are no unseen lengths to draw")
         return self._draw(LENGTHS, step, batch, slice(None), self.held_out_lengths, np.ones_like)
-
-    @property
-    def _range(self) -> range:
-        return range(self.shortest, self.longest + 1)
 
     def _draw(
         self,
@@ -129,6 +116,21 @@ class StringTask:
         return length_B, task_B, np.where(places_M < length_B[:, None], letter_BM, PAD_ID)
 
 
+def lengths_between(shortest: int, longest: int) -> tuple[int, ...]:
+    """The lengths that training leaves out, three fixed shares of the way up: 7, 12, 17 of 1 to 20.
+
+    Neither end is among them. Raises ConfigError where nothing lies between.
+    """
+    count = longest - shortest + 1
+    found = sorted({shortest + count * share // 20 for share in (6, 11, 16)} - {shortest, longest})
+    if not found:
+        raise ConfigError(
+            f"data.longest: {longest} leaves no length after shortest, {shortest}, to keep from training; "
+            f"give at least {shortest + 2}"
+        )
+    return tuple(found)
+
+
 def _pairs(length_B: np.ndarray, task_B: np.ndarray, letter_BM: np.ndarray) -> Pairs:
     B, longest = letter_BM.shape
     rows_B1, places_M = np.arange(B)[:, None], np.arange(longest)
@@ -150,11 +152,3 @@ def _held_out(letter_BM: np.ndarray) -> np.ndarray:
     for letter_B in letter_BM.T:
         hash_B = np.where(letter_B == PAD_ID, hash_B, mix(hash_B ^ letter_B.astype(np.uint64)))
     return hash_B % np.uint64(HELD_SHARE) == 0
-
-
-def _pad(rows: Sequence[Sequence[int]], pad: int) -> tuple[np.ndarray, np.ndarray]:
-    lengths_B = np.array([len(row) for row in rows], np.int64)
-    padded = np.full((len(rows), max(lengths_B, default=0)), pad, np.int64)
-    for row, values in zip(padded, rows, strict=True):
-        row[: len(values)] = values
-    return padded, lengths_B

@@ -3,7 +3,7 @@
 Three kinds of our own, each kept as a `tokenizer.json` of the tokenizers library, as Hugging Face reads it.
 bytes: the id is the value of the UTF-8 byte; 256 is the end token; any text.
 characters: an id for each distinct character, in sorted order, and no end token, as nanoGPT has it.
-subwords: byte-level byte-pair encoding (Sennrich et al. 2016, Radford et al. 2019), the last id ends a
+bpe: byte-level byte-pair encoding, subwords (Sennrich et al. 2016, Radford et al. 2019), the last id ends a
 document; any text. A tokenizer.json of another origin counts as this kind.
 
 Text never turns into the end token: `<|end|>` written in a text is seven ordinary characters.
@@ -131,7 +131,7 @@ class Tokenizer:
             position = int(np.argmax(ids < 0))
             raise LimitError(
                 f"character {text[position]!r} at position {position} is not among the {self.vocab} this "
-                "tokenizer knows: take it out, or train with bytes or subwords"
+                "tokenizer knows: take it out, or train with bytes or bpe"
             )
         return ids
 
@@ -198,9 +198,7 @@ def character_tokenizer(characters: Iterable[str], special: Sequence[str] = ()) 
 def subword_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
     """Byte-level byte-pair encoding with at most `vocab` ids: fewer where the texts have too few pairs."""
     if vocab < 257:
-        raise ConfigError(
-            f"vocab {vocab}: byte-level subwords need at least 257 (256 bytes and the end token)"
-        )
+        raise ConfigError(f"vocab {vocab}: tokenizer bpe needs at least 257 (256 bytes and the end token)")
     inner = _byte_level({}, use_regex=True)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab - 1, initial_alphabet=BYTE_CHARACTERS, special_tokens=[], show_progress=False
@@ -211,9 +209,7 @@ def subword_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
 
 
 def train_tokenizer(kind: str, texts: Iterable[str], vocab: int | None = None) -> Tokenizer:
-    """A tokenizer of the kind named in a recipe: bytes, characters or subwords; only subwords take
-    `vocab`.
-    """
+    """A tokenizer of the kind named in a recipe: bytes, characters or bpe; only bpe takes `vocab`."""
     match kind:
         case "bytes":
             return byte_tokenizer()
@@ -221,7 +217,7 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab: int | None = None) -
             return character_tokenizer({character for text in texts for character in set(text)})
         case "bpe":
             if vocab is None:
-                raise ConfigError("tokenizer subwords: vocab is missing, for example vocab = 4096")
+                raise ConfigError("tokenizer bpe: vocab is missing, for example vocab = 4096")
             return subword_tokenizer(texts, vocab)
         case _:
             raise ConfigError(f"tokenizer {kind!r}: unknown kind; {nearest(kind, KINDS)}")

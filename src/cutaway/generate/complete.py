@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cutaway.data.tasks import START
+from cutaway.data.begin import begin_token
 from cutaway.data.tokenizer import Tokenizer
-from cutaway.errors import LimitError
 from cutaway.generate.decode import Decoding, check_prompts
 from cutaway.generate.sample import Sampling, check_whole
 from cutaway.generate.stream import TextStream
@@ -162,9 +161,7 @@ def encode(
     encoded = [tokenizer.encode(prompt).tolist() for prompt in prompts]
     begin = None
     if isinstance(model, Paired):
-        begin = tokenizer.inner.token_to_id(START)
-        if begin is None:
-            raise LimitError(f"this tokenizer has no {START}, with which an encoder-decoder begins to write")
+        begin = begin_token(tokenizer)
     elif tokenizer.end is not None:
         encoded = [tokens or [tokenizer.end] for tokens in encoded]
     check_prompts(model, encoded, max_tokens)

@@ -17,6 +17,7 @@ from cutaway.errors import ConfigError, ContextLengthError, LimitError
 from cutaway.generate.pack import Packed, pays
 from cutaway.generate.sample import Sampler, Sampling
 from cutaway.models import AnyModel, Paired, Single
+from cutaway.models.decoding import check_decodes
 from cutaway.nn.cache import State
 from cutaway.nn.embed import Tokens
 from cutaway.nn.position import Learned
@@ -107,6 +108,7 @@ def check_prompts(model: AnyModel, prompts: Sequence[Sequence[int]], max_tokens:
     reader = model.source if isinstance(model, Paired) else model.input
     if not isinstance(reader, Tokens):
         raise ConfigError("this model does not read tokens: it cannot decode")
+    check_decodes(model.decoder if isinstance(model, Paired) else model)
     known, most = reader.token.num_embeddings, positions(reader)
     for number, prompt in enumerate(prompts):
         if not prompt:

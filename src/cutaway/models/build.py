@@ -10,6 +10,7 @@ from cutaway import spec
 from cutaway.models.paired import Paired
 from cutaway.models.single import Single
 from cutaway.nn import part
+from cutaway.spec.check import check_model
 
 AnyModel = Single | Paired
 
@@ -21,6 +22,7 @@ def build(plan: spec.Model, seed: int = 0, device: str | torch.device = "cpu") -
     Raises ConfigError where the tree does not fit together.
     """
     assert isinstance(plan, spec.Single | spec.Paired)
+    check_model(plan)
     with torch.random.fork_rng(devices=[]), torch.device(device), Undrawn():
         torch.manual_seed(seed)  # for what a part from outside may draw by itself
         model = part(plan, plan.width)
@@ -59,7 +61,7 @@ def initialise(model: nn.Module, init: spec.Init, seed: int) -> None:
                     if name == "bias":
                         parameter.zero_()
                         continue
-                    deviation = init.std or parameter[0].numel() ** -0.5
+                    deviation = parameter[0].numel() ** -0.5 if init.std is None else init.std
                 elif parameter.dim() > 1:
                     deviation = init.embedding
                 else:

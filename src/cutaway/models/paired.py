@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cutaway import spec
 from cutaway.errors import ConfigError
+from cutaway.models.decoding import check_decodes
 from cutaway.nn import heads
 from cutaway.nn.cache import State
 from cutaway.nn.mask import places
@@ -119,7 +120,11 @@ class Paired(nn.Module):
         return tap("logits", self.head(x_BLD, self.written.token.weight, tap.at("head")))
 
     def start(self, source_BM: Tensor, *, padding_BM: Tensor | None = None, tap: Tap = off) -> State:
-        """Encode the source once; the state in front of the first target token."""
+        """Encode the source once; the state in front of the first target token.
+
+        Raises ConfigError for a decoder that cannot decode: see `check_decodes`.
+        """
+        check_decodes(self.decoder)
         state = State(self.decoder.layers)
         state.memory_BMD = self.encode(source_BM, padding_BM=padding_BM, tap=tap)
         state.memory_padding_BM = padding_BM

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cutaway import spec
 from cutaway.errors import ConfigError
+from cutaway.models.decoding import check_decodes
 from cutaway.nn import heads
 from cutaway.nn.cache import State
 from cutaway.nn.mask import places
@@ -86,9 +87,11 @@ class Single(Stack):
         return tap("logits", self.head(x_BLD, padding_BL, tap.at("head")))
 
     def start(self, start_B: Tensor | None = None) -> State:
-        """The state in front of the first token; `start_B` counts the padding in front of each row."""
-        if self.sees != "past":
-            raise ConfigError("this model sees all positions at once: it cannot decode token by token")
+        """The state in front of the first token; `start_B` counts the padding in front of each row.
+
+        Raises ConfigError for a model that cannot decode: see `check_decodes`.
+        """
+        check_decodes(self)
         return State(self.layers, start_B)
 
     def step(self, tokens_BL: Tensor, state: State, tap: Tap = off) -> Tensor:

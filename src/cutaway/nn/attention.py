@@ -21,6 +21,7 @@ class Attention(nn.Module):
     """Each position of x gathers from memory what its query finds there; without memory, from x itself."""
 
     ends_in = "out"
+    decodes = True
 
     def __init__(self, plan: spec.Attention, width: int):
         super().__init__()

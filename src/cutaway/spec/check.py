@@ -124,17 +124,68 @@ def _misfits(part: Any) -> Iterator[tuple[str, str]]:
     match part:
         case m.Single():
             yield from _attention_misfits(part.stack, part.width, "stack")
+            yield from _crossless_misfits(part.stack, "stack", "a Single has no memory to look at")
         case m.Paired():
             yield from _attention_misfits(part.encoder, part.width, "encoder")
             yield from _attention_misfits(part.decoder, part.width, "decoder")
-        case m.Stack(layers=layers, distinct=distinct) if distinct is not None and distinct > layers:
-            yield "distinct", f"{distinct} must be at most layers, {layers}"
+            yield from _crossless_misfits(part.encoder, "encoder", "an encoder has no memory to look at")
+            if all(block.cross is None for block in part.decoder.blocks):
+                yield (
+                    "decoder.blocks",
+                    "none has `cross`: the decoder would never look at the source; give it",
+                )
+        case m.Stack():
+            yield from _stack_misfits(part)
         case m.Patches(image=image, size=size) if image % size:
             yield "size", f"{size} does not divide image, {image}"
         case r.Reversal(shortest=shortest, longest=longest) if shortest > longest:
             yield "shortest", f"{shortest} must be at most longest, {longest}"
+        case r.Reversal(shortest=shortest, longest=longest) if longest - shortest < 2:
+            yield (
+                "longest",
+                f"{longest} leaves no length between shortest, {shortest}, and itself to keep from training; "
+                f"must be at least {shortest + 2}",
+            )
         case r.Run(batch=batch, accumulate=parts) if batch % parts:
             yield "accumulate", f"{parts} does not divide batch, {batch}"
+
+
+def _stack_misfits(stack: m.Stack) -> Iterator[tuple[str, str]]:
+    layers, distinct, blocks = stack.layers, stack.distinct, len(stack.blocks)
+    if layers < blocks:
+        yield (
+            "layers",
+            f"{layers} leaves out blocks[{layers}]; must be at least {blocks}, one for each of blocks",
+        )
+    if distinct is not None and distinct > layers:
+        yield "distinct", f"{distinct} must be at most layers, {layers}"
+    if distinct is not None and distinct < blocks:
+        yield (
+            "distinct",
+            f"{distinct} leaves out blocks[{distinct}]; must be at least {blocks}, one for each of blocks",
+        )
+    heads = {block.mixer.heads for block in stack.blocks if isinstance(block.mixer, m.Attention)}
+    if stack.bias is not None and len(heads) > 1:
+        yield "bias", "is one for all blocks, which have unlike heads; give them as many, or leave bias out"
+    if isinstance(stack.bias, m.RelativeBias):
+        least = 4 if stack.sees == "all" else 2  # half of them look forward, half of a side are exact
+        exact = stack.bias.buckets // least
+        if not exact:
+            yield (
+                "bias.buckets",
+                f"{stack.bias.buckets} must be at least {least} where a stack sees {stack.sees}",
+            )
+        elif stack.bias.distance <= exact:
+            yield (
+                "bias.distance",
+                f"{stack.bias.distance} must be more than {exact}, the distances with a bucket of their own",
+            )
+
+
+def _crossless_misfits(stack: m.Stack, path: str, why: str) -> Iterator[tuple[str, str]]:
+    for index, block in enumerate(stack.blocks):
+        if block.cross is not None:
+            yield f"{path}.blocks[{index}].cross", f"{why}; leave it out"
 
 
 def _attention_misfits(stack: m.Stack, width: int, path: str) -> Iterator[tuple[str, str]]:
@@ -151,6 +202,10 @@ def _attention_misfits(stack: m.Stack, width: int, path: str) -> Iterator[tuple[
                 rotated = int((part.head_width or width // part.heads) * part.rotary.fraction)
                 if rotated < 2 or rotated % 2:
                     yield f"{here}.rotary.fraction", f"rotates {rotated} numbers of a head; must be even"
+            if name == "cross" and part.rotary is not None:
+                yield f"{here}.rotary", "memory has no positions of the decoder's to turn by; leave it out"
+            if name == "cross" and part.window is not None:
+                yield f"{here}.window", "the whole memory is looked at; leave it out"
 
 
 def _is_plain(name: str) -> bool:

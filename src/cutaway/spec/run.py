@@ -37,7 +37,10 @@ class Text(Data):
 
 @dataclass(frozen=True)
 class Reversal(Data):
-    """Made-up strings to be reversed or sorted, `shortest` to `longest` long, over `letters` letters."""
+    """Made-up strings to be reversed or sorted, `shortest` to `longest` long, over `letters` letters.
+
+    Up to three lengths between the two are kept from training, to be judged by.
+    """
 
     letters: int = 26
     shortest: int = 1
@@ -85,9 +88,10 @@ class StableDecay(Schedule):
 class Run:
     """One training run. `length` tokens an example, `batch` examples a step in `accumulate` parts.
 
-    `precision` and `compile` auto choose what this machine does faster. Every `evaluate`, `save` and `sample`
-    steps the validation loss is taken, a checkpoint written, a text sampled; 0 only at the end. `threads` 0
-    takes every core.
+    `precision` and `compile` auto choose what this machine does faster, but `compile` auto never compiles a
+    Paired. Every `evaluate`, `save` and `sample` steps the validation loss is taken, a checkpoint written, a
+    text sampled; 0 only at the end. `threads` 0 takes every core. `device` auto takes a GPU where there is
+    one.
     """
 
     steps: int = 1000
@@ -100,6 +104,7 @@ class Run:
     schedule: Schedule = field(default_factory=StableDecay)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
     evaluate: int = 0
     save: int = 0

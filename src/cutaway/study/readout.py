@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cutaway.errors import LimitError
 from cutaway.models import AnyModel, Paired
 from cutaway.nn.stack import Stack
 
@@ -26,7 +27,11 @@ def logits_of(model: AnyModel, x_BLD: Tensor) -> Iterator[Tensor]:
 def reading(model: AnyModel, x_BLD: Tensor, tokens_BL: Tensor, best: int) -> tuple[Tensor, Tensor, Tensor]:
     """The `best` likeliest tokens at each position and their probabilities, (B, L, E) each, and the loss in
     nats of each token that came, (B, places that have one): see `ahead`.
+
+    Raises LimitError where `best` is less than 1.
     """
+    if best < 1:
+        raise LimitError(f"best {best}: must be at least 1, the likeliest token")
     shift = ahead(model)
     targets_BL = tokens_BL.roll(-shift, 1)
     done, parts = 0, []

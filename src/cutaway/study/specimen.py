@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from cutaway import spec
+from cutaway.data.begin import begin_token
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError
 from cutaway.models import AnyModel, build
 from cutaway.models.sites import Listener
 
 MOST_TOKENS = 512
-START = "<|start|>"
 
 
 class Session(Protocol):
@@ -87,13 +87,8 @@ def read(session: Session, text: str | tuple[str, str]) -> tuple[Specimen, list[
     if isinstance(text, str):
         specimen = Specimen(session.model, cut("text", text, most))
     else:
-        start = session.tokenizer.inner.token_to_id(START)
-        first = session.tokenizer.end if start is None else start
-        if first is None:
-            raise ConfigError(
-                f"the tokenizer has neither {START} nor an end token for the decoder to begin with"
-            )
-        ids = np.concatenate([[first], cut("target", text[1], most - 1)])
+        begin = begin_token(session.tokenizer)
+        ids = np.concatenate([[begin], cut("target", text[1], most - 1)])
         specimen = Specimen(session.model, ids, cut("source", text[0], most))
     if len(specimen.ids) < 2 or (specimen.source is not None and not len(specimen.source)):
         raise LimitError("the report needs a text of two or more tokens (of each, in a pair, at least one)")

@@ -89,22 +89,24 @@ def put_aside(run: Path, good: Path) -> None:
 def load_checkpoint(folder: Path, training: Training) -> dict[str, float]:
     """Stand where the checkpoint was written; returns its counters.
 
-    Raises FileFormatError where names or shapes do not fit the model; the weights are then as they were.
+    Raises FileFormatError where names or shapes do not fit the model, or the state not its optimisers; the
+    weights are then as they were.
     """
-    path = folder / "model.safetensors"
-    model, weights = training.working.master, read_tensors(path)
+    path, state_path = folder / "model.safetensors", folder / "training.safetensors"
+    model, weights, state = training.working.master, read_tensors(path), read_tensors(state_path)
     check_weights(model, weights, path)
+    training.optimizers.check_state(state, str(state_path))
+    counters = read_counters(folder / "state.json")
+    try:
+        standing = {key: int(counters.pop(key)) for key in training.state_dict()}
+    except KeyError as missing:
+        raise FileFormatError(folder / "state.json", f"{missing} is missing") from None
     with torch.no_grad():  # copied, not assigned: the optimisers know the parameters by identity
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
     training.working.refresh()
-    state = folder / "training.safetensors"
-    training.optimizers.load_state_dict(read_tensors(state), str(state))
-    counters = read_counters(folder / "state.json")
-    try:
-        training.load_state_dict({key: int(counters.pop(key)) for key in training.state_dict()})
-    except KeyError as missing:
-        raise FileFormatError(folder / "state.json", f"{missing} is missing") from None
+    training.optimizers.load_state_dict(state, str(state_path))
+    training.load_state_dict(standing)
     return counters
 
 

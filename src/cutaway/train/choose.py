@@ -1,8 +1,8 @@
-"""What the machine does faster, decided by timing one block of the model itself, once, at step 0.
+"""Where a run computes, and what is faster there, decided by timing one block of the model, once, at step 0.
 
 The choice is written into the run and replayed when it goes on: measured twice it might differ, and the
-numbers
-with it.
+numbers with it. Only the paths of a processor have been run by us; those of a GPU are written after torch's
+documentation, and held against its shapes and devices alone.
 """
 
 import copy
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway import spec
+from cutaway.errors import ConfigError
 from cutaway.models import Paired, Single
 from cutaway.nn.attention import Attention
 from cutaway.nn.block import Block
@@ -30,16 +31,31 @@ TURNS = 3
 
 @dataclass(frozen=True)
 class Choice:
-    """How a run computes: "fp32" or "bf16", "on" or "off", and how many threads."""
+    """How a run computes: "fp32" or "bf16", "on" or "off", how many threads, on "cpu" or "cuda"."""
 
     precision: str
     compile: str
     threads: int
+    device: str = "cpu"
 
     @property
     def dtype(self) -> torch.dtype:
         """The working copy's type."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+    @property
+    def told(self) -> str:
+        """The choice in words; a processor goes without saying."""
+        told = f"{self.precision}, compile {self.compile}, {self.threads} threads"
+        return told if self.device == "cpu" else f"{told}, on {self.device}"
+
+    def take(self) -> None:
+        """Make this process compute so, as far as a process can be told.
+
+        Raises ConfigError where the device is not there.
+        """
+        choose_device(self.device)
+        torch.set_num_threads(self.threads)
 
     def facts(self) -> dict[str, object]:
         """What goes into the run's facts."""
@@ -47,33 +63,58 @@ class Choice:
 
 
 def choose(model: Single | Paired, run: spec.Run, length: int) -> Choice:
-    """Settle what the run leaves open ("auto", 0 threads) by measuring."""
-    threads = run.threads or available_cores()
+    """Settle what the run leaves open ("auto", 0 threads): a GPU where there is one, the rest by measuring.
+
+    Raises ConfigError where the run asks for a GPU and there is none.
+    """
+    threads, device = run.threads or available_cores(), choose_device(run.device)
     torch.set_num_threads(threads)
     precision, compiled = run.precision, run.compile
     block = (model.decoder if isinstance(model, Paired) else model).blocks[0]
     assert isinstance(block, Block)
     rows = max(1, run.batch // run.accumulate)
     if precision == "auto":
-        slow, fast = in_turn(block, rows, length)
+        slow, fast = in_turn(block, rows, length, device)
         precision = "bf16" if slow > GAIN * fast else "fp32"
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if compiled == "auto":
         layers = sum(m.layers for m in model.modules() if isinstance(m, Stack))
-        plain = block_seconds(block, rows, length, dtype)
+        plain = block_seconds(block, rows, length, dtype, device)
         eager_total = plain * layers * run.accumulate * run.steps
         if eager_total < WORTH_TRYING * COMPILE_SECONDS or isinstance(model, Paired):
             compiled = "off"
         else:
-            fused = block_seconds(block, rows, length, dtype, compiled=True)
+            fused = block_seconds(block, rows, length, dtype, device, compiled=True)
             compiled = "on" if plain > COMPILE_GAIN * fused else "off"
-    return Choice(precision, compiled, threads)
+    return Choice(precision, compiled, threads, device)
 
 
-def in_turn(block: Block, rows: int, length: int) -> tuple[float, float]:
+def choose_device(asked: str) -> str:
+    """ "cpu" or "cuda": what was asked for, and for "auto" a GPU where torch finds one.
+
+    Raises ConfigError for a GPU that torch does not find.
+    """
+    found = torch.cuda.is_available()
+    if asked == "cuda" and not found:
+        raise ConfigError(
+            f"device cuda: torch {torch.__version__} finds no GPU here; "
+            "take device cpu or auto, or install a torch built for your GPU"
+        )
+    return "cuda" if found and asked != "cpu" else "cpu"
+
+
+def synchronise(device: str) -> None:
+    """Wait until the device has done what it was given: a GPU computes behind the caller's back."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def in_turn(block: Block, rows: int, length: int, device: str) -> tuple[float, float]:
     """Seconds of a block in fp32 and in bf16, taken by turns, so that what slows the machine slows both."""
     kinds = (torch.float32, torch.bfloat16)
-    turns = [[block_seconds(block, rows, length, kind, repeats=1) for kind in kinds] for _ in range(TURNS)]
+    turns = [
+        [block_seconds(block, rows, length, kind, device, repeats=1) for kind in kinds] for _ in range(TURNS)
+    ]
     return min(turn[0] for turn in turns), min(turn[1] for turn in turns)
 
 
@@ -88,14 +129,21 @@ def compile_blocks(model: nn.Module) -> None:
 
 
 def block_seconds(
-    block: Block, rows: int, length: int, dtype: torch.dtype, compiled: bool = False, repeats: int = 3
+    block: Block,
+    rows: int,
+    length: int,
+    dtype: torch.dtype,
+    device: str = "cpu",
+    *,
+    compiled: bool = False,
+    repeats: int = 3,
 ) -> float:
     """The fastest of some forward and backward passes of one block on random numbers."""
-    trial = copy.deepcopy(block).to(dtype).train()
+    trial = copy.deepcopy(block).to(device, dtype).train()
     if compiled:
         trial.compile(fullgraph=True, dynamic=False)
     width = next(trial.mixer_norm.parameters()).numel()
-    x_BLD = torch.randn(rows, length, width, dtype=dtype, requires_grad=True)
+    x_BLD = torch.randn(rows, length, width, dtype=dtype, device=device, requires_grad=True)
     memory = (
         {}
         if trial.cross is None
@@ -103,12 +151,15 @@ def block_seconds(
     )
     turn = None
     if isinstance(trial.mixer, Attention) and trial.mixer.rotary is not None:
-        turn = rotation(trial.mixer.rotary, trial.mixer.head_width, torch.arange(length)[None], dtype)
+        positions = torch.arange(length, device=device)[None]
+        turn = rotation(trial.mixer.rotary, trial.mixer.head_width, positions, dtype)
     best = float("inf")
     for _ in range(repeats + 1):
+        synchronise(device)
         begin = time.perf_counter()
         out_BLD: Tensor = trial(x_BLD, mask=settle("past", length, length), rotation=turn, **memory)
         out_BLD.sum().backward()
+        synchronise(device)
         best = min(best, time.perf_counter() - begin)
     return best
 

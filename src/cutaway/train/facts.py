@@ -2,41 +2,58 @@
 
 import platform
 import subprocess
-from importlib.metadata import version
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+
+import cutaway
 
 
 def gather_facts() -> dict[str, object]:
     """The facts of this process: software, machine, commit."""
     return {
-        "cutaway": version("cutaway"),
+        "cutaway": cutaway.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": processor_name(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "commit": commit(),
     }
 
 
 def differing(before: dict[str, object], now: dict[str, object]) -> list[str]:
     """Facts that must agree for a run that goes on to be the same to the last bit, and do not."""
-    keys = ("torch", "processor", "python")
+    keys = ("torch", "processor", "python", *(["gpu"] if before.get("device") == "cuda" else []))
     return [
         f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys if before.get(key) != now.get(key)
     ]
 
 
-def processor_name() -> str:
-    """The processor's own name and its matrix extensions, where Linux tells."""
+class Processor(NamedTuple):
+    """What a processor calls itself, and its instruction sets as Linux names them: none where it does not."""
+
+    name: str
+    flags: frozenset[str]
+
+
+@cache
+def processor() -> Processor:
+    """This machine's processor."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    named = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = [f for f in ("avx512f", "avx512_bf16", "amx_bf16") if f in named.get("flags", "").split()]
-    return " ".join([named.get("model name", platform.machine()), *flags])
+        return Processor(platform.processor() or platform.machine(), frozenset())
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return Processor(told.get("model name", platform.machine()), frozenset(told.get("flags", "").split()))
+
+
+def processor_name() -> str:
+    """The processor's own name and its matrix extensions."""
+    name, flags = processor()
+    return " ".join([name, *(f for f in ("avx512f", "avx512_bf16", "amx_bf16") if f in flags)])
 
 
 def commit() -> str | None:

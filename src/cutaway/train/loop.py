@@ -62,6 +62,7 @@ class Training:
         self.working, self.examples, self.optimizers, self.run = working, examples, optimizers, run
         self.done = 0  # steps
         self.skipped = 0  # in a row
+        self.whole = True  # unless a step was interrupted between changing the weights and being counted
 
     def __iter__(self) -> Iterator[Step]:
         self.working.refresh()
@@ -76,7 +77,7 @@ class Training:
         parts = self.examples.parts(number)
         total = sum(part.scored for part in parts)
         losses = []
-        with torch.random.fork_rng(devices=[]):  # nor does training disturb the random numbers of others
+        with torch.random.fork_rng(self.working.drawing):  # nor does training disturb others' random numbers
             for place, part in enumerate(parts):
                 torch.manual_seed(random_seed(self.run.seed, number, place))
                 loss = next_token_loss(self.working.model, part, total)
@@ -91,20 +92,22 @@ class Training:
             raise NonFiniteError(self.done + 1, what, self.examples.example_ids(number)[:8])
         factor = factor_at(self.run.schedule, number, self.run.steps)
         if finite:
+            self.whole = False
             self.optimizers.step(factor)
         self.working.forget()
         if finite:
             self.working.refresh()
         self.skipped = 0 if finite else self.skipped + 1
         self.done += 1
+        self.whole = True
         return Step(self.done, loss, norm, factor, total, time.perf_counter() - begin, not finite)
 
     def blame(self, parts: list[Batch]) -> str:
         """Where the first number that is not finite arises, going forward or back."""
         for place, part in enumerate(parts):
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(self.working.drawing):
                 torch.manual_seed(random_seed(self.run.seed, self.done, place))
-                if (found := first_not_finite(self.working.model, part)) is not None:
+                if (found := first_not_finite(self.working.model, part.to(self.working.device))) is not None:
                     return found
         return "the norm of all gradients"
 

@@ -22,7 +22,7 @@ BLOCK_NUMBERS = 1 << 21  # numbers of fp32 a block works on: small enough to sta
 
 class Batch(NamedTuple):
     """What one micro-step reads: the model's inputs, the targets (B, L; IGNORE is not scored), which are
-    real.
+    real. It is made on the processor, and moved by whoever computes with it.
     """
 
     inputs: tuple[Tensor, ...]
@@ -34,9 +34,15 @@ class Batch(NamedTuple):
         """How many predictions count."""
         return int((self.targets_BL != IGNORE).sum())
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch there."""
+        inputs, paddings = (tuple(t.to(device) for t in some) for some in (self.inputs, self.paddings))
+        return Batch(inputs, self.targets_BL.to(device), paddings)
+
 
 def next_token_loss(model: AnyModel, batch: Batch, total: int) -> Tensor:
     """Cross-entropy in nats, summed over the batch's targets and divided by `total`."""
+    batch = batch.to(model.vocab_matrix.device)
     x_BLD = features_of(model, batch)
     head = model.head
     targets_E = batch.targets_BL.flatten()
@@ -93,6 +99,7 @@ def _to_gradient(logits_EV: Tensor, targets_E: Tensor, total: int) -> Tensor:
 @torch.no_grad()
 def token_losses(model: AnyModel, batch: Batch) -> Tensor:
     """The loss of every target in nats (B, L), 0 where it is not scored."""
+    batch = batch.to(model.vocab_matrix.device)
     x_BLD = features_of(model, batch)
     rows = max(1, BLOCK_NUMBERS // model.vocab_matrix.size(0))
     targets_E = batch.targets_BL.flatten()

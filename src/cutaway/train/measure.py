@@ -7,17 +7,18 @@ from functools import lru_cache
 
 import torch
 
-from cutaway.train.choose import available_cores
+from cutaway.train.choose import available_cores, synchronise
 from cutaway.train.facts import processor_name
 
 ROWS, INNER, COLUMNS = 1024, 768, 3072
+GPU_ROWS = 32 * ROWS  # or the launch would take longer than the product
 COPY_NUMBERS = 16 << 20
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Measured peaks: operations a second of a matrix product, bytes a second of a copy (read and
-    written).
+    """Measured peaks of the processor: operations a second of a matrix product, bytes a second of a copy
+    (read and written). `devices` are the GPUs torch finds.
     """
 
     processor: str
@@ -40,17 +41,23 @@ def machine() -> Machine:
     )
 
 
-def peak_flops(precision: str) -> float:
-    """Operations a second of the best of some matrix products, with the threads torch uses now."""
-    return _peak_flops(precision, torch.get_num_threads())
+def peak_flops(precision: str, device: str = "cpu") -> float:
+    """Operations a second of the best of some matrix products there, with the threads torch uses now."""
+    return _peak_flops(precision, device, torch.get_num_threads())
 
 
 @lru_cache
-def _peak_flops(precision: str, threads: int) -> float:
+def _peak_flops(precision: str, device: str, threads: int) -> float:
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    x, weight = torch.randn(ROWS, INNER).to(dtype), torch.randn(COLUMNS, INNER).to(dtype)
+    rows = ROWS if device == "cpu" else GPU_ROWS
+    x, weight = torch.randn(rows, INNER).to(device, dtype), torch.randn(COLUMNS, INNER).to(device, dtype)
+
+    def product() -> None:
+        torch.nn.functional.linear(x, weight)
+        synchronise(device)
+
     with torch.no_grad():
-        return 2.0 * ROWS * INNER * COLUMNS / best_seconds(lambda: torch.nn.functional.linear(x, weight))
+        return 2.0 * rows * INNER * COLUMNS / best_seconds(product)
 
 
 def copy_bandwidth() -> float:

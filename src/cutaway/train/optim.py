@@ -1,6 +1,7 @@
 """Optimisers: torch's fused AdamW, and Muon for the matrices inside the blocks."""
 
 import warnings
+from collections import defaultdict
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,11 @@ from torch import Tensor, nn
 from cutaway import spec
 from cutaway.errors import ConfigError, FileFormatError
 from cutaway.train.muon import Muon
+
+FIELDS: dict[type[torch.optim.Optimizer], set[str]] = {
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    Muon: {"momentum_buffer"},
+}
 
 
 class Optimizers:
@@ -53,14 +59,39 @@ class Optimizers:
         }
 
     def load_state_dict(self, state: dict[str, Tensor], path: str = "training state") -> None:
-        """Take over what `state_dict` gave. Raises FileFormatError for a name or shape that does not fit."""
-        owner = {name: parameter for parameter, name in self.names.items()}
-        part_of = {p: part for part in self.parts for group in part.param_groups for p in group["params"]}
+        """Take over what `state_dict` gave. Raises FileFormatError as `check_state` does."""
+        self.check_state(state, path)
+        owner, part_of = self._owners()
         for key, value in state.items():
             name, _, field = key.rpartition("/")
-            if name not in owner or (value.dim() and value.shape != owner[name].shape):
+            part_of[name].state[owner[name]][field] = value.to(owner[name].device, copy=True)
+
+    def check_state(self, state: dict[str, Tensor], path: str = "training state") -> None:
+        """Raises FileFormatError unless this is state of these optimisers: of each parameter every field they
+        keep and no other, or none at all where it never had a gradient.
+        """
+        owner, part_of = self._owners()
+        found: dict[str, set[str]] = defaultdict(set)
+        for key, value in state.items():
+            name, _, field = key.rpartition("/")
+            if name not in owner or value.shape != (() if field == "step" else owner[name].shape):
                 raise FileFormatError(path, f"optimiser state {key} {tuple(value.shape)} fits no parameter")
-            part_of[owner[name]].state[owner[name]][field] = value.clone()
+            found[name].add(field)
+        for name, fields in found.items():
+            kind = type(part_of[name])
+            if fields != FIELDS[kind]:
+                held, kept = (", ".join(sorted(some)) for some in (fields, FIELDS[kind]))
+                raise FileFormatError(
+                    path,
+                    f"holds {held} of {name}, where {kind.__name__} keeps {kept}: "
+                    "give the run its optimizer back, or begin a new run",
+                )
+
+    def _owners(self) -> tuple[dict[str, Tensor], dict[str, torch.optim.Optimizer]]:
+        """The parameter of each name, and the optimiser that steps it."""
+        owner = {name: parameter for parameter, name in self.names.items()}
+        groups = [(part, group) for part in self.parts for group in part.param_groups]
+        return owner, {self.names[p]: part for part, group in groups for p in group["params"]}
 
 
 def _adamw(names: dict[Tensor, str], plan: spec.AdamW) -> torch.optim.Optimizer:

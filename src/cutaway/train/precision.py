@@ -1,8 +1,8 @@
 """Training in bf16 with fp32 masters: the masters are the model, the working copy is derived from them.
 
 The weights that are stepped, saved and evaluated are fp32. The working copy computes; its gradients are
-added
-to the masters' in fp32, and after each step it takes the masters' values again. In fp32 the two are one.
+added to the masters' in fp32, and after each step it takes the masters' values again. In fp32 the two are
+one. Both are on one device.
 """
 
 import copy
@@ -19,9 +19,14 @@ class Working:
     def __init__(self, master: AnyModel, dtype: torch.dtype):
         self.master = master
         self.model = master if dtype == torch.float32 else copy.deepcopy(master).to(dtype)
-        self.dtype = dtype
+        self.dtype, self.device = dtype, next(master.parameters()).device
         self._masters: list[Tensor] = list(master.parameters())
         self._copies: list[Tensor] = list(self.model.parameters())
+
+    @property
+    def drawing(self) -> list[torch.device]:
+        """The devices, beside the processor, whose random numbers a step of training draws."""
+        return [self.device] if self.device.type == "cuda" else []
 
     def refresh(self) -> None:
         """Give the copy the masters' values."""

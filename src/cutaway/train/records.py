@@ -1,19 +1,21 @@
 """The fixed files of a run's directory: what was asked for, what was chosen, and what makes it repeatable.
 
 `recipe.toml` (resolved), `spec.json`, `tokenizer.json`, `facts.json`. The recipe is written last: a directory
-without one holds no run, so one whose beginning was cut short can be begun again.
+without one holds no run. One without metrics and checkpoints has lost nothing yet, and can be begun again.
 """
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cutaway import spec, store
 from cutaway.data.tokenizer import Tokenizer, load_tokenizer
-from cutaway.errors import FileFormatError, InputMissingError, OutputExistsError
+from cutaway.errors import ConfigError, FileFormatError, InputMissingError, OutputExistsError
 from cutaway.spec.read import read_recipe
-from cutaway.spec.write import write_model, write_recipe
+from cutaway.spec.write import write_model, write_recipe, write_record
 from cutaway.train.choose import Choice
 from cutaway.weights.run import list_checkpoints
 
@@ -25,6 +27,7 @@ RECIPE, SPEC, TOKENIZER, FACTS, METRICS = (
     "metrics.jsonl",
 )
 RECIPE_DIGEST = "recipe"
+CHOSEN = ("precision", "compile", "threads", "device")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ def write_records(
     out: Path, recipe: spec.Recipe, facts: dict[str, object], tokenizer: Tokenizer
 ) -> dict[str, object]:
     """Write the fixed files; returns the facts as written."""
+    (out / RECIPE).unlink(missing_ok=True)  # of a beginning before this one: the recipe stands for all files
     told = write_recipe(recipe).encode()
     facts = facts | {RECIPE_DIGEST: hashlib.sha256(told).hexdigest()}
     store.write_file(out / TOKENIZER, tokenizer.to_json().encode())
@@ -63,15 +67,25 @@ def read_records(out: Path) -> Records:
         raise FileFormatError(
             out / TOKENIZER, "not the tokenizer this run was begun with: restore it, or begin a new run"
         )
-    choice = Choice(str(facts["precision"]), str(facts["compile"]), int(str(facts["threads"])))
+    precision, compiled, threads, device = (facts[key] for key in CHOSEN)
+    choice = Choice(str(precision), str(compiled), int(str(threads)), str(device))
     edited = hashlib.sha256((out / RECIPE).read_bytes()).hexdigest() != facts[RECIPE_DIGEST]
     return Records(recipe, facts, tokenizer, choice, edited)
 
 
+def is_new(out: Path) -> bool:
+    """Whether no step has been taken there yet."""
+    return not (out / METRICS).exists() and not list_checkpoints(out)
+
+
 def check_new(out: Path) -> None:
-    """Raises OutputExistsError where a run began, or something is left of one."""
-    if (out / RECIPE).exists() or (out / METRICS).exists() or list_checkpoints(out):
-        raise OutputExistsError(f"{out}: holds a run already; go on with --resume or choose another --out")
+    """Raises OutputExistsError where a run has taken steps, or something is left of one."""
+    if is_new(out):
+        return
+    if (out / RECIPE).is_file():
+        on = f"go on with `cutaway train --resume --out {out}`, after a change to its {RECIPE} if you like"
+        raise OutputExistsError(f"{out}: holds a run already; {on}, or choose another --out")
+    raise OutputExistsError(f"{out}: holds what is left of a run, without {RECIPE}; choose another --out")
 
 
 def check_begun(out: Path) -> None:
@@ -80,12 +94,42 @@ def check_begun(out: Path) -> None:
         raise InputMissingError(f"{out}: no run to go on with; check the path or train without --resume")
 
 
+def check_asked(out: Path, stored: spec.Recipe, asked: spec.Recipe) -> None:
+    """Raises ConfigError where what is asked of a run that goes on is not what it was begun with.
+
+    Of the models' vocabularies nothing is said: those follow from the data.
+    """
+    before, now = (dict(_values(write_record(recipe))) for recipe in (stored, asked))
+    for path in dict.fromkeys((*before, *now)):
+        old, new = before.get(path, "none"), now.get(path, "none")
+        if old != new and not (path.startswith("model.") and path.endswith(".vocab")):
+            settled = not path.startswith(("run.", "data.source")) or path.removeprefix("run.") in CHOSEN
+            raise ConfigError(
+                f"{out / RECIPE}: {path}: {old} in this run, {new} asked for: a run goes on as it was begun; "
+                f"leave the option out, {'' if settled else 'change that file, '}"
+                "or begin a new run with another --out"
+            )
+
+
+def _values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every plain value inside tables and lists, with its path."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _values(item, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for index, item in enumerate(value):
+            yield from _values(item, f"{path}[{index}]")
+    else:
+        yield path, value
+
+
 def _read_facts(path: Path) -> dict[str, object]:
     try:
         facts = json.loads(path.read_bytes())
         chosen = facts["precision"] in ("fp32", "bf16") and facts["compile"] in ("on", "off")
+        chosen = chosen and facts.setdefault("device", "cpu") in ("cpu", "cuda")  # older runs knew no other
         if not chosen or type(facts["threads"]) is not int or facts["threads"] < 1:
-            raise FileFormatError(path, "precision, compile and threads are not what a run writes there")
+            raise FileFormatError(path, "precision, compile, threads, device are not what a run writes there")
         for key in ("data", "tokenizer", RECIPE_DIGEST, "parameters"):
             facts[key]
         return facts

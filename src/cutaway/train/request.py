@@ -11,6 +11,7 @@ from cutaway.spec.check import check_recipe
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import find_recipe
 from cutaway.train.progress import Reporter
+from cutaway.train.records import RECIPE, check_asked
 from cutaway.train.runner import Result, Runner, Sampler
 
 
@@ -26,8 +27,8 @@ def train_recipe(
     """Train a recipe, given by name, by path or as a record, with some values of its `run` replaced.
 
     The run's directory is `out`, or runs/NAME; `cutaway.load` takes the result. Every `run.sample` steps
-    `sampler` writes a text. Raises ConfigError for an unknown recipe, key or value, and what `Runner.train`
-    raises.
+    `sampler` writes a text. With `resume` the values must be those the run was begun with. Raises ConfigError
+    for an unknown recipe, key or value, or one that is not the run's, and what `Runner.train` raises.
     """
     if not isinstance(recipe, spec.Recipe):
         recipe = read_recipe(find_recipe(recipe))
@@ -37,7 +38,10 @@ def train_recipe(
             raise ConfigError(f"train: {key} is no value of a run; {nearest(key, known)}")
     recipe = replace(recipe, run=replace(recipe.run, **run))
     check_recipe(recipe, "train")
-    if isinstance(recipe.data, spec.Text):
-        recipe = replace(recipe, data=replace(recipe.data, source=local_sources(recipe.data.source)))
     folder = Path("runs") / recipe.name if out is None else Path(out)
+    if resume and (folder / RECIPE).is_file():
+        stored = read_recipe(folder / RECIPE)
+        check_asked(folder, stored, replace(stored, name=recipe.name, run=replace(stored.run, **run)))
+    elif isinstance(recipe.data, spec.Text):
+        recipe = replace(recipe, data=replace(recipe.data, source=local_sources(recipe.data.source)))
     return Runner(recipe, folder, say=say, sampler=sampler).train(resume)

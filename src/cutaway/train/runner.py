@@ -5,6 +5,7 @@ written by whoever called, `report.html`.
 """
 
 import json
+import math
 import os
 from collections.abc import Callable, Set
 from contextlib import AbstractContextManager, nullcontext
@@ -17,10 +18,10 @@ import torch
 from cutaway import spec, store
 from cutaway.allocator import keep_large_buffers
 from cutaway.data.tokenizer import Tokenizer
-from cutaway.errors import ConfigError, NonFiniteError
+from cutaway.errors import ConfigError, CutawayError, SaveError
 from cutaway.models import AnyModel, build
 from cutaway.train import checkpoint, records
-from cutaway.train.choose import Choice, choose, compile_blocks
+from cutaway.train.choose import Choice, choose, choose_device, compile_blocks
 from cutaway.train.facts import differing, gather_facts
 from cutaway.train.flops import training_flops
 from cutaway.train.loop import Step, Training
@@ -61,6 +62,7 @@ class Runner:
         self.choice = Choice("fp32", "off", 1)
         self.counters = {"seconds": 0.0, "tokens": 0.0}
         self.validation: float | None = None
+        self.noted = 0  # the last step of this process whose figures are written
         self.written: Set[str] = frozenset()  # what metrics.jsonl has of the step that training stands at
 
     def train(self, resume: bool = False) -> Result:
@@ -68,13 +70,15 @@ class Runner:
 
         Raises OutputExistsError where the directory holds a run already, InputMissingError where there is
         none to go on with, RunLockedError where it is in use, RunInterruptedError (exit code 128 + signal)
-        once a signal's checkpoint is written, NonFiniteError, CheckpointSaveError.
+        once a signal's checkpoint is written, NonFiniteError, CheckpointSaveError. Whatever ends the steps,
+        the last whole one is saved first, unless saving is what failed.
         """
         keep_large_buffers()
         try:
             if resume:
                 records.check_begun(self.out)
-            with store.DirectoryLock(self.out), Signals() as signals, told_when_full(self.recipe.run):
+            full = told_when_full(self.out, lambda: self.recipe.run)
+            with store.DirectoryLock(self.out), Signals() as signals, full:
                 store.sweep(self.out)
                 store.sweep(self.out / checkpoint.FOLDER)
                 training, task = self.resume() if resume else self.begin()
@@ -92,6 +96,7 @@ class Runner:
         """Make the task and the model, choose how to compute, write the directory's fixed files."""
         records.check_new(self.out)
         recipe = self.recipe
+        choose_device(recipe.run.device)  # so that one that is not there is told before the data is prepared
         self.say.say(f"{recipe.name}: preparing the data")
         task = make_task(recipe.data, recipe.run)
         recipe = self.recipe = replace(recipe, model=task.fitted(recipe.model))
@@ -121,7 +126,8 @@ class Runner:
             raise ConfigError(
                 f"{self.out}: the text has changed since the run began: restore it or begin a new run"
             )
-        torch.set_num_threads(self.choice.threads)
+        task.fitted(self.recipe.model)  # an edited recipe.toml may ask for what does not fit
+        self.choice.take()
         training = self.training(build(self.recipe.model, self.recipe.run.seed), task)
         folder, problems = whole_checkpoint(self.out)
         if folder is not None:
@@ -136,7 +142,7 @@ class Runner:
 
     def training(self, model: AnyModel, task: Task) -> Training:
         """The loop over this model and task."""
-        working = Working(model, self.choice.dtype)
+        working = Working(model.to(self.choice.device), self.choice.dtype)
         if self.choice.compile == "on":
             compile_blocks(working.model)
         optimizers = Optimizers(model, self.recipe.run.optimizer, working.dtype)
@@ -145,10 +151,11 @@ class Runner:
     def advance(self, training: Training, task: Task, signals: Signals) -> Result:
         """Train, and look, sample and save when it is time."""
         run, choice, model = self.recipe.run, self.choice, training.working.master
-        peak, flops = peak_flops(choice.precision), training_flops(model, mean_length(self.recipe))
+        peak = peak_flops(choice.precision, choice.device)
+        flops = training_flops(model, mean_length(self.recipe))
         self.say.say(
             f"{self.recipe.name}: {self.facts['parameters']:,} parameters, {run.steps} steps, "
-            f"{choice.precision}, compile {choice.compile}, {choice.threads} threads -> {self.out}"
+            f"{choice.told} -> {self.out}"
         )
         try:
             self.look(training, task, signals)
@@ -163,8 +170,11 @@ class Runner:
             self.save(training)
             message = f"{self.out}: {Names(stopped.number).name} after step {training.done}, which is saved; "
             raise RunInterruptedError(stopped.number, message + "go on with --resume") from None
-        except NonFiniteError:
-            self.save(training)  # the weights of the last step that was finite
+        except SaveError:
+            raise
+        except BaseException:  # a closed pipe, a bug, no memory, a second Ctrl-C
+            if training.whole and self.noted == training.done:
+                self.save(training)
             raise
         return Result(self.out, figures, self.facts, dict(self.counters))
 
@@ -205,8 +215,10 @@ class Runner:
         }
         if step.skipped:
             line["skipped"] = True
-            self.say.warn(f"step {step.number}: loss or gradient not finite, weights left as they were")
         self.append(line | {"tokens": self.counters["tokens"], "seconds": round(self.counters["seconds"], 4)})
+        self.noted = step.number
+        if step.skipped:
+            self.say.warn(f"step {step.number}: loss or gradient not finite, weights left as they were")
         figures = {"loss": loss, "tokens_per_second": rate, "share_of_peak": rate * peak_tokens}
         if self.validation is not None:
             figures["validation"] = self.validation
@@ -218,14 +230,21 @@ class Runner:
         self.append({"step": step, **figures})
 
     def sample(self, step: int, model: AnyModel, task: Task) -> None:
-        """Write a text the model makes, if somebody gave a way to make one."""
-        if self.sampler is not None:
+        """Write a text the model makes, if somebody gave a way to make one; one that fails ends no run."""
+        if self.sampler is None:
+            return
+        try:
             with self.eager():
-                self.append({"step": step, "sample": self.sampler(model.eval(), task.tokenizer)})
+                text = self.sampler(model.eval(), task.tokenizer)
+        except CutawayError as problem:
+            self.say.warn(f"step {step}: no sample: {problem}")
+        else:
+            self.append({"step": step, "sample": text})
 
     def append(self, line: dict[str, object]) -> None:
-        """One line of metrics."""
-        store.append_line(self.out / records.METRICS, json.dumps(line))
+        """One line of metrics; a number that is not finite, which JSON does not have, is null."""
+        told = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+        store.append_line(self.out / records.METRICS, json.dumps(told, allow_nan=False))
 
     def save(self, training: Training) -> None:
         """A checkpoint of the last finished step; the metrics up to it reach the disk first."""

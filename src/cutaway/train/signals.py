@@ -1,4 +1,6 @@
-"""Ctrl-C, SIGTERM and SIGUSR1: remembered when they come, acted on between two pieces of work."""
+"""Ctrl-C, SIGTERM, SIGUSR1 and a closed terminal: remembered when they come, acted on between two pieces of
+work.
+"""
 
 import signal
 from types import FrameType, TracebackType
@@ -6,7 +8,7 @@ from typing import Any
 
 from cutaway.errors import CutawayError
 
-WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class RunInterruptedError(CutawayError):
@@ -28,6 +30,9 @@ class StoppedError(Exception):
 class Signals:
     """While entered, the first signal stops the work, a second one acts as it would have.
 
+    SIGHUP is the exception: a terminal that closes may send it twice, so a second one does nothing, and under
+    nohup, which ignores it, it stays ignored.
+
     Until `hold` is called the work stops at once, as there is nothing to finish; from then on where it calls
     `check`. Both raise StoppedError. Outside the main thread signals are somebody else's.
     """
@@ -40,13 +45,16 @@ class Signals:
     def __enter__(self) -> "Signals":
         try:
             for number in WATCHED:
-                self._before[number] = signal.signal(number, self._remember)
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._remember)
         except ValueError:  # not the main thread
             self._before.clear()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._restore()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
 
     def hold(self) -> None:
         """From now on, signals wait for `check`."""
@@ -59,11 +67,7 @@ class Signals:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.caught = number
-        self._restore()
+        for watched, handler in self._before.items():
+            signal.signal(watched, signal.SIG_IGN if watched == signal.SIGHUP else handler)
         if not self._held:
             raise StoppedError(number)
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()

@@ -37,7 +37,9 @@ class Task(Protocol):
         ...
 
     def fitted(self, model: spec.Model) -> spec.Model:
-        """The spec with the vocabulary its data turned out to have; ConfigError for another kind."""
+        """The spec with the vocabulary its data turned out to have; ConfigError for another kind, or one with
+        too few positions.
+        """
         ...
 
     def parts(self, step: int) -> list[Batch]:
@@ -49,7 +51,9 @@ class Task(Protocol):
         ...
 
     def glance(self, model: AnyModel, between: Between) -> dict[str, float]:
-        """`validation_sample`: the loss on a fixed sample of the validation data, in nats a token."""
+        """`validation_sample`: the loss on a fixed sample of the validation data, in nats a token; of a text,
+        from its first nine tenths.
+        """
         ...
 
     def judge(self, model: AnyModel, between: Between) -> dict[str, float]:
@@ -88,9 +92,15 @@ class Language:
     def fitted(self, model: spec.Model) -> spec.Model:
         """The spec with the tokenizer's vocabulary."""
         match model:
-            case spec.Single(input=spec.Tokens() as read, head=spec.NextToken()):
+            case spec.Single(
+                input=spec.Tokens() as read, stack=spec.Stack(sees="past"), head=spec.NextToken()
+            ):  # a stack that sees all would learn to copy what it should predict
+                check_positions(read, self.run.length, "run.length")
                 return replace(model, input=replace(read, vocab=self.vocab))
-        raise ConfigError("data Text trains a Single with an input of Tokens and a head of NextToken")
+        raise ConfigError(
+            "data Text trains a Single whose stack sees the past, "
+            "with an input of Tokens and a head of NextToken"
+        )
 
     def parts(self, step: int) -> list[Batch]:
         """The micro-batches of a step."""
@@ -103,13 +113,14 @@ class Language:
         return self.batches.example_ids(step)
 
     def glance(self, model: AnyModel, between: Between) -> dict[str, float]:
-        """The loss on a fixed sample of the validation windows."""
-        windows = (len(self.validation.tokens) - 1) // self.run.length
+        """The loss on a fixed sample of the windows of `validation_head`: the tail has no say in a choice."""
+        tokens = self.validation.tokens[: self._head + 1]
+        windows = (len(tokens) - 1) // self.run.length
         if windows < 1:
-            return {"validation_sample": self._nats(model, self.validation.tokens, between).mean().item()}
+            return {"validation_sample": self._nats(model, tokens, between).mean().item()}
         count = max(1, min(windows, GLANCE_TOKENS // self.run.length))
         starts = np.linspace(0, windows - 1, count).astype(np.int64) * self.run.length
-        pieces = self.validation.tokens[starts[:, None] + np.arange(self.run.length + 1)].astype(np.int64)
+        pieces = tokens[starts[:, None] + np.arange(self.run.length + 1)].astype(np.int64)
         rows = max(1, TOKENS_AT_ONCE // self.run.length)
         total = 0.0
         for some in torch.from_numpy(pieces).split(rows):
@@ -121,15 +132,23 @@ class Language:
         """The loss of the whole validation text: windows of the training length, every token after the first
         once.
 
-        `validation` in nats a token, `validation_tail` the same over its last tenth, `bits_per_byte`.
+        `validation` in nats a token, `validation_head` and `validation_tail` the same over its first nine
+        tenths and its last, `bits_per_byte`.
         """
         nats_E = self._nats(model, self.validation.tokens, between)
-        tail = len(nats_E) - max(1, len(nats_E) // 10)
+        tail = max(1, len(nats_E) // 10)
         return {
             "validation": nats_E.mean().item(),
-            "validation_tail": nats_E[tail:].mean().item(),
+            "validation_head": nats_E[: self._head].mean().item(),
+            "validation_tail": nats_E[-tail:].mean().item(),
             "bits_per_byte": nats_E.sum().item() / math.log(2) / self.validation.bytes,
         }
+
+    @property
+    def _head(self) -> int:
+        """How many scored tokens come before the last tenth; of one alone, head and tail are the same."""
+        scored = len(self.validation.tokens) - 1
+        return max(1, scored - max(1, scored // 10))
 
     def _nats(self, model: AnyModel, tokens: np.ndarray, between: Between) -> Tensor:
         rows = max(1, TOKENS_AT_ONCE // self.run.length)
@@ -161,10 +180,14 @@ class Reversing:
 
     def fitted(self, model: spec.Model) -> spec.Model:
         """The spec with the task's vocabulary on both sides."""
+        most = self.made.longest + 1  # the task's symbol, or the start, in front
         match model:
             case spec.Paired(source=spec.Tokens() as read, target=None):
+                check_positions(read, most, "data.longest")
                 return replace(model, source=replace(read, vocab=self.vocab))
             case spec.Paired(source=spec.Tokens() as read, target=spec.Tokens() as written):
+                for side in (read, written):
+                    check_positions(side, most, "data.longest")
                 source, target = (replace(side, vocab=self.vocab) for side in (read, written))
                 return replace(model, source=source, target=target)
         raise ConfigError("data Reversal trains a Paired with inputs of Tokens")
@@ -208,15 +231,27 @@ class Reversing:
     @torch.no_grad()
     def write(self, model: Paired, pairs: tasks.Pairs) -> Tensor:
         """What the model writes for each source, (B, L), padded behind its end token."""
-        source_BM, source_padding_BM = _padded(pairs.source_BM, pairs.source_lengths_B)
+        device = model.vocab_matrix.device
+        source_BM, source_padding_BM = (
+            side.to(device) for side in _padded(pairs.source_BM, pairs.source_lengths_B)
+        )
         state = model.start(source_BM, padding_BM=source_padding_BM)
-        token_B = torch.full((len(source_BM),), tasks.START_ID)
+        token_B = torch.full((len(source_BM),), tasks.START_ID, device=device)
         ended_B, written = torch.zeros_like(token_B, dtype=torch.bool), []
         for _ in range(pairs.target_BL.shape[1] - 1):
             token_B = model.step(token_B[:, None], state)[:, -1].argmax(-1).masked_fill(ended_B, tasks.PAD_ID)
             ended_B |= token_B == tasks.END_ID
             written.append(token_B)
-        return torch.stack(written, dim=1)
+        return torch.stack(written, dim=1).cpu()
+
+
+def check_positions(read: spec.Tokens, tokens: int, key: str) -> None:
+    """Raises ConfigError where an input learns fewer positions than training reads at once."""
+    if isinstance(read.position, spec.Learned) and tokens > read.position.length:
+        raise ConfigError(
+            f"{key}: {tokens} tokens are read at once, but the model has positions for "
+            f"{read.position.length}: lower it, or give the model more"
+        )
 
 
 def as_batch(pairs: tasks.Pairs) -> Batch:

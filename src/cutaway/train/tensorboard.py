@@ -42,6 +42,6 @@ def write_events(run: str | Path) -> Path:
             for name, value in line.items():
                 if isinstance(value, str):
                     writer.add_text(name, f"    {value}".replace("\n", "\n    "), step, walltime=seconds)
-                elif name != "step":
+                elif name != "step" and value is not None:  # null: it was not finite
                     writer.add_scalar(name, float(value), step, walltime=seconds)
     return folder

@@ -62,6 +62,7 @@ def read_run(
     plan, recipe = read_spec(run / "spec.json"), read_asked(run / "recipe.toml")
     tokenizer = load_tokenizer(run / "tokenizer.json")
     check_vocabulary(run / "tokenizer.json", tokenizer, plan)
+    check_own(run, tokenizer)
     model = build(plan, device="meta")
     if next(model.buffers(), None) is not None:  # of a part from outside: buffers are made, not saved
         model = build(plan)
@@ -204,6 +205,19 @@ def check_vocabulary(path: Path, tokenizer: Tokenizer, plan: spec.Model) -> None
             raise FileFormatError(
                 path, f"{tokenizer.vocab} ids, but the model knows {side.vocab}: another model's tokenizer"
             )
+
+
+def check_own(run: Path, tokenizer: Tokenizer) -> None:
+    """Raises FileFormatError where the tokenizer's digest is not that in the run's facts.json: another one of
+    as many ids would give other numbers without a word.
+    """
+    facts = read_table(run / "facts.json")
+    if "tokenizer" not in facts:
+        raise FileFormatError(run / "facts.json", "tokenizer is missing: restore the file, or train again")
+    if facts["tokenizer"] != tokenizer.digest:
+        raise FileFormatError(
+            run / "tokenizer.json", "not the tokenizer this run was trained with (facts.json): restore it"
+        )
 
 
 def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import cutaway
 from cutaway.app.cli import COMMANDS, load_plugins, main
 from cutaway.errors import ConfigError, CutawayError, RunLockedError
 from cutaway.spec.read import read_recipe
@@ -226,8 +227,9 @@ def test_doctor_tells_machines_what_it_tells_people(capsys, monkeypatch):
     found = json.loads(out)
     assert code == 0 and (found["cores"], found["bf16_flops"], found["devices"]) == (3, 1e12, ["a GPU"])
     assert found["precision"] == "fp32", "bf16 that is no faster must not be chosen"
+    assert found["device"] == "cpu" and found["cutaway"] == cutaway.__version__
     code, out, _ = ends(capsys, "doctor", "--quick")
-    for said in ("3 cores", "a GPU", "bf16 1000 GFLOP/s", "9.0 GB/s", "chosen     fp32", "was not tried"):
+    for said in ("3 cores", "a GPU", "1000 GFLOP/s", "9.0 GB/s", "chosen     fp32", "on cpu", "not tried"):
         assert said in out
 
 

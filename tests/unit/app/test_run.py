@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cutaway.app.cli import main
+from cutaway.errors import LimitError
 from cutaway.spec.recipes import shipped_recipes
 
 TEXT = "To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n" * 40
@@ -84,6 +85,95 @@ def test_a_finished_run_can_be_gone_on_with(run, capsys):
     assert (Path(run) / "metrics.jsonl").read_bytes() == before
 
 
+ASKED = ("--model.width", "32", "--model.layers", "2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("text.txt", "--steps", "9"), "run.steps: 4 in this run, 9 asked for"),
+        (("text.txt", "--steps", "900"), "run.steps: 4 in this run, 900 asked for"),  # as stdlib has it
+        (("RUN", "--steps", "9"), "run.steps: 4 in this run, 9 asked for"),
+        (("text.txt", *ASKED[:-1], "3"), "model.stack.layers: 2 in this run, 3 asked for"),
+        (("text.txt", "--data.tokenizer", "bpe"), "data.tokenizer: bytes in this run, bpe asked for"),
+        (
+            ("text.txt", "--data", "other.txt"),
+            "data.source: ['text.txt'] in this run, ['other.txt'] asked for",
+        ),
+        (("stdlib",), "name: text in this run, stdlib asked for"),
+    ],
+)
+def test_a_run_that_goes_on_refuses_other_values(run, capsys, arguments, said):
+    before = {path: path.read_bytes() for path in Path(run).iterdir() if path.is_file()}
+    given = [run if argument == "RUN" else argument for argument in arguments]
+    assert main(["train", *given, "--out", run, "--resume"]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.startswith(f"cutaway: {run}/recipe.toml: {said}"), told.err
+    assert told.err.count("\n") == 1 and "begin a new run with another --out" in told.err
+    assert {path: path.read_bytes() for path in Path(run).iterdir() if path.is_file()} == before
+
+
+def test_a_run_goes_on_with_the_values_it_has(run, capsys):
+    for arguments in ((*SMALL, "--data.tokenizer", "bytes", *ASKED), ("--save", "2"), ("--data", "text.txt")):
+        assert told(capsys, "train", "text.txt", *arguments, "--out", run, "--resume")["out"] == run
+    resolved = said(capsys, "train", "text.txt", "--out", run, "--resume", "--print-config")
+    assert resolved == (Path(run) / "recipe.toml").read_text()
+
+
+def test_a_recipe_goes_on_by_name_whatever_it_was_begun_with(place, capsys, monkeypatch):
+    """As `make demo` does; the bar counts the run's own steps."""
+    arguments = ("--data", "text.txt", "--data.split", "tail", "--data.tokenizer", "bytes", "--length", "16")
+    begin = ("stdlib", *SMALL, *arguments, "--model.layers", "1", "--out", "runs/demo")
+    before = told(capsys, "train", *begin)
+    counted = []
+    monkeypatch.setattr("cutaway.app.progress.Lines.__init__", lambda self, steps: counted.append(steps))
+    assert "trained on" in said(capsys, "train", "stdlib", "--out", "runs/demo", "--resume")
+    assert counted == [4]
+    assert told(capsys, "train", "stdlib", "--out", "runs/demo", "--resume")["figures"] == before["figures"]
+
+
+def test_the_vocabulary_is_no_option_for_it_follows_from_the_data(place, capsys):
+    assert main(["train", "stdlib", "--model.vocab", "300", "--print-config"]) == 2
+    assert "unrecognized options: --model.vocab" in capsys.readouterr().err
+
+
+LEARNED = """
+name = "learned"
+model = {preset = "gpt2", layers = 1, width = 16, heads = 2, length = 24}
+data = {kind = "Text", source = ["line.txt"], tokenizer = "characters", split = "tail"}
+run = {steps = 2, batch = 2, length = 24, threads = 1, precision = "fp32", sample = 1}
+"""
+
+
+def test_few_positions_and_no_newline_leave_something_to_sample(place, capsys):
+    Path("line.txt").write_text("to be or not to be " * 60)
+    Path("learned.toml").write_text(LEARNED)
+    assert len(told(capsys, "train", "learned.toml", "--out", "runs/learned")["sample"]) == 24
+    lines = [json.loads(line) for line in Path("runs/learned/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "sample" in line] == [1, 2]
+
+
+def test_examples_of_strings_have_the_tasks_own_letters(place, capsys):
+    shape = ("--model.layers", "1", "--model.width", "16", "--model.heads", "2", "--model.hidden", "16")
+    letters = ("--data.letters", "20", "--out", "runs/letters")
+    outcome = told(capsys, "train", "reverse", *SMALL, *shape, *letters)
+    assert [line.split(" -> ")[0] for line in outcome["sample"].split("\n")] == ["Rcatacae", "Scatacae"]
+
+
+def test_a_sample_that_fails_is_a_warning(place, capsys, monkeypatch):
+    def fail(model, tokenizer):
+        raise LimitError("nothing to say")
+
+    monkeypatch.setattr("cutaway.app.outcome.sample", fail)
+    arguments = ("--data.tokenizer", "bytes", "--model.layers", "1", "--model.width", "16", "--length", "16")
+    assert main(["train", "text.txt", *SMALL, *arguments, "--out", "runs/silent"]) == 0
+    found = capsys.readouterr()
+    assert "whole validation data" in found.out and (place / "runs/silent/report.html").exists()
+    assert found.err == (
+        "cutaway: warning: step 4: no sample: nothing to say\ncutaway: warning: no sample: nothing to say\n"
+    )
+
+
 def test_the_outcome_for_people(run, capsys):
     out = said(capsys, "train", run, "--resume")
     for words in (
@@ -121,6 +211,40 @@ def test_a_stop_string_ends_the_text(run, capsys):
         (("study", "skip", "-m", "RUN", "x", "--at", "blocks.9"), 64),
         (("study", "ablate", "-m", "RUN", "x", "--at", "blocks.0.attn.mix", "--heads", "9"), 64),
         (("study", "replace", "-m", "RUN", "x", "--at", "blocks.0.out", "--other", "longer"), 64),
+        (
+            (
+                "study",
+                "replace",
+                "-m",
+                "RUN",
+                "x",
+                "--at",
+                "blocks.0.out",
+                "--other",
+                "y",
+                "--positions",
+                "99",
+            ),
+            64,
+        ),
+        (
+            (
+                "study",
+                "replace",
+                "-m",
+                "RUN",
+                "x",
+                "--at",
+                "blocks.0.out",
+                "--other",
+                "y",
+                "--positions",
+                "-1",
+            ),
+            64,
+        ),
+        (("study", "lens", "-m", "RUN", "x", "--best", "-1"), 64),
+        (("study", "switch-off", "-m", "RUN", "xy", "--best", "0"), 64),
         (("report", "-m", "RUN", "--text", "nowhere"), 66),
     ],
 )
@@ -178,6 +302,28 @@ def test_a_pair_is_studied_with_its_target(pair, capsys):
     assert found["before"]["loss"] is not None
     assert main(["study", "lens", "-m", pair, "Rabc"]) == 64
     assert told(capsys, "generate", "-m", pair, "Rabc", "--max-tokens", "4")["tokens"]
+
+
+def test_a_pair_of_shorter_strings_is_trained(place, capsys):
+    small = ("--model.layers", "1", "--model.width", "16", "--model.heads", "2", "--model.hidden", "16")
+    told = json.loads(
+        said(
+            capsys,
+            "train",
+            "reverse",
+            *SMALL,
+            *small,
+            "--data.longest",
+            "10",
+            "--out",
+            "runs/short",
+            "--json",
+        )
+    )
+    assert "exact_lengths" in told["figures"]
+    capsys.readouterr()
+    assert main(["train", "reverse", "--data.longest", "2"]) == 2
+    assert "data.longest: 2 leaves no length" in capsys.readouterr().err
 
 
 def test_a_report_of_ones_own_text(run, pair, capsys, place):

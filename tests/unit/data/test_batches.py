@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cutaway.data.batches import Batches, evaluation_windows, permute, rank_rows
+from cutaway.data.batches import Batches, evaluation_windows, permute
 from cutaway.errors import ConfigError, LimitError
 
 sizes = st.integers(1, 2_000)
@@ -61,10 +61,10 @@ def test_steps_go_on_where_the_last_ended_whatever_the_batch(count, length, batc
 
 
 @settings(max_examples=60)
-@given(world=st.sampled_from([1, 2, 3, 4, 6, 12]), step=st.integers(0, 10**12), seed=seeds)
-def test_ranks_share_the_global_batch(world, step, seed):
-    batches = Batches(np.arange(1_000, dtype=np.uint16), 8, 12, seed)
-    parts = [batches.batch_at(step, rank_rows(12, rank, world)) for rank in range(world)]
+@given(parts=st.sampled_from([1, 2, 3, 4, 6, 12]), step=st.integers(0, 10**12), seed=seeds)
+def test_rows_are_those_of_the_whole_batch(parts, step, seed):
+    batches, share = Batches(np.arange(1_000, dtype=np.uint16), 8, 12, seed), 12 // parts
+    parts = [batches.batch_at(step, slice(first, first + share)) for first in range(0, 12, share)]
     assert np.array_equal(np.concatenate(parts), batches.batch_at(step))
 
 
@@ -108,13 +108,6 @@ def test_exactly_enough_tokens_and_one_too_few():
         Batches(np.arange(8), 8, 2, 0)
     with pytest.raises(ConfigError, match="at least 1"):
         Batches(np.arange(8), 0, 2, 0)
-
-
-def test_a_batch_that_cannot_be_shared_names_the_sizes_that_can():
-    with pytest.raises(
-        ConfigError, match=r"batch 12 cannot be shared by 5 processes; it can by \[1, 2, 3, 4, 6, 12\]"
-    ):
-        rank_rows(12, 0, 5)
 
 
 @settings(max_examples=300)

@@ -36,7 +36,6 @@ def test_a_shard_holds_every_document_with_its_end(tmp_path, kind):
         ids = shard.tokens[span.start : span.end].tolist()
         ending = [] if tokenizer.end is None else [tokenizer.end]
         assert ids == tokenizer.encode(document.text).tolist() + ending and span.name == document.name
-        assert {shard.document_at(position) for position in range(span.start, span.end)} == {document.name}
     assert shard.documents[-1].end == len(shard.tokens)
 
 

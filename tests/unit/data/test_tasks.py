@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cutaway.data.tasks import END_ID, PAD_ID, START_ID, StringTask, pad_pairs
+from cutaway.data.tasks import END_ID, PAD_ID, START_ID, StringTask
 from cutaway.errors import ConfigError
 
 
@@ -34,17 +34,15 @@ def test_every_answer_is_right(stream):
 
 def test_unseen_strings_and_lengths_are_never_trained_on():
     """On a task so small that training sees almost every string there is."""
-    task = StringTask(seed=1, letters=3, shortest=1, longest=6, held_out_lengths=(4,))
+    task = StringTask(seed=1, letters=3, shortest=1, longest=5)
     trained = {source[1:] for step in range(40) for source, _ in texts(task, task.batch_at(step, 100))}
     strings = {source[1:] for step in range(5) for source, _ in texts(task, task.unseen_strings(step, 100))}
     lengths = {source[1:] for source, _ in texts(task, task.unseen_lengths(0, 100))}
-    assert len(trained) > 700 and len(strings) > 20
+    assert len(trained) > 290 and len(strings) > 15
     assert not trained & strings and not trained & lengths and not strings & lengths
-    assert {len(string) for string in trained} == {1, 2, 3, 5, 6} and {len(string) for string in lengths} == {
-        4
-    }
+    assert {len(string) for string in trained} == {1, 4, 5} and {len(string) for string in lengths} == {2, 3}
     # what is held out does not depend on the seed
-    other = StringTask(seed=2, letters=3, shortest=1, longest=6, held_out_lengths=(4,))
+    other = StringTask(seed=2, letters=3, shortest=1, longest=5)
     assert (
         not {source[1:] for step in range(40) for source, _ in texts(other, other.batch_at(step, 100))}
         & strings
@@ -78,14 +76,29 @@ def test_what_people_type_has_the_same_ids():
     assert task.tokenizer().encode("Rabe").tolist() == [3, 5, 6, 9] and task.tokenizer().end == END_ID
 
 
-def test_pairs_of_unequal_length_are_padded_on_the_right():
-    pairs = pad_pairs([[5, 6, 7], [8]], [[9], [10, 11]], pad=0, start=1, end=2)
-    assert pairs.source_BM.tolist() == [[5, 6, 7], [8, 0, 0]] and pairs.source_lengths_B.tolist() == [3, 1]
-    assert pairs.target_BL.tolist() == [[1, 9, 2, 0], [1, 10, 11, 2]] and pairs.target_lengths_B.tolist() == [
-        3,
-        4,
-    ]
-    assert pad_pairs([[]], [[]], 0, 1, 2).target_BL.tolist() == [[1, 2]]
+@pytest.mark.parametrize(
+    ("shortest", "longest", "held"),
+    [
+        (1, 20, (7, 12, 17)),
+        (1, 10, (4, 6, 9)),
+        (1, 40, (13, 23, 33)),
+        (1, 3, (2,)),
+        (5, 7, (6,)),
+        (1, 4, (2, 3)),
+    ],
+)
+def test_held_out_lengths_lie_between_the_shortest_and_the_longest(shortest, longest, held):
+    task = StringTask(0, shortest=shortest, longest=longest)
+    assert task.held_out_lengths == held
+    assert {shortest, longest} <= set(task.train_lengths) and not set(held) & set(task.train_lengths)
+    assert set((task.unseen_lengths(0, 200).source_lengths_B - 1).tolist()) == set(held)
+
+
+def test_the_name_of_the_task_is_what_older_runs_have_written():
+    """It is the digest of a run's data, by which a run that goes on knows its examples."""
+    assert repr(StringTask(3)) == (
+        "StringTask(seed=3, letters=26, shortest=1, longest=20, held_out_lengths=(7, 12, 17))"
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,12 +107,10 @@ def test_pairs_of_unequal_length_are_padded_on_the_right():
         ({"letters": 1}, "letters 1"),
         ({"letters": 27}, "letters 27"),
         ({"shortest": 5, "longest": 4}, "shortest 5, longest 4"),
-        ({"held_out_lengths": (21,)}, r"held_out_lengths \[21\]"),
-        ({"shortest": 2, "longest": 2, "held_out_lengths": (2,)}, "no length to train on"),
+        ({"shortest": 2, "longest": 2}, "data.longest: 2 leaves no length .* give at least 4"),
+        ({"longest": 2}, "data.longest: 2 leaves no length .* give at least 3"),
     ],
 )
 def test_impossible_tasks_are_refused(wrong, message):
     with pytest.raises(ConfigError, match=message):
         StringTask(seed=0, **wrong)
-    with pytest.raises(ConfigError, match="no unseen lengths"):
-        StringTask(seed=0, held_out_lengths=()).unseen_lengths(0, 1)

@@ -113,6 +113,7 @@ def test_an_unknown_character_is_named_with_its_place(stranger):
     with pytest.raises(LimitError) as caught:
         tokenizer.encode(f"ab{stranger}c")
     assert repr(stranger) in str(caught.value) and "position 2" in str(caught.value)
+    assert str(caught.value).endswith("train with bytes or bpe"), "these can be typed"
     with pytest.raises(LimitError, match=r"poem\.txt: character"):
         list(tokenizer.encode_documents([Document("poem.txt", stranger)]))
 
@@ -229,7 +230,7 @@ def test_what_cannot_be_trained():
         subword_tokenizer(CORPUS, 256)
     with pytest.raises(InputMissingError, match="at least one character"):
         train_tokenizer("characters", [""])
-    with pytest.raises(ConfigError, match="vocab is missing"):
+    with pytest.raises(ConfigError, match="tokenizer bpe: vocab is missing"):
         train_tokenizer("bpe", CORPUS)
     with pytest.raises(ConfigError, match="did you mean characters"):
         train_tokenizer("character", CORPUS)

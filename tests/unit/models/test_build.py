@@ -54,11 +54,19 @@ def test_initial_values_are_of_the_size_the_record_says(preset):
     for path, module in model.named_modules():
         if not isinstance(module, torch.nn.Linear) or module.weight.numel() < 512:
             continue
-        want = init.std or module.in_features**-0.5
+        want = module.in_features**-0.5 if init.std is None else init.std
         if path.rpartition(".")[2] in ("out", "down") and "head" not in path:
             want *= {"zero": 0.0, "same": 1.0, "scaled": (2 * depth) ** -0.5}[init.residual]
         assert module.weight.std().item() == pytest.approx(want, rel=0.1, abs=1e-12), path
         assert module.bias is None or not module.bias.any()
+
+
+def test_a_deviation_of_zero_is_zero():
+    of = plan("gpt2")
+    for std in (0.0, None):
+        init = dataclasses.replace(of.init, std=std)
+        model = models.build(dataclasses.replace(of, init=init))
+        assert bool(model.blocks[0].ffn.up.weight.any()) == (std is None)
 
 
 @pytest.mark.parametrize("preset", SIZES)
@@ -113,8 +121,12 @@ def test_what_does_not_fit_is_refused():
     of, image = plan("gpt2"), plan("vit")
     with pytest.raises(ConfigError, match="NextToken needs an input of Tokens"):
         models.build(dataclasses.replace(image, head=spec.NextToken()))
+    block = dataclasses.replace(of.stack.blocks[0], cross=spec.Attention(4))
+    writer = dataclasses.replace(of.stack, blocks=(block,))
     with pytest.raises(ConfigError, match="the encoder sees 'all'"):
-        models.build(spec.Paired(16, of.input, of.stack, of.stack, of.head))
+        models.build(spec.Paired(16, of.input, of.stack, writer, of.head))
+    with pytest.raises(ConfigError, match=r"model: stack.blocks\[0\].cross: a Single has no memory"):
+        models.build(dataclasses.replace(of, stack=writer))
     with pytest.raises(ConfigError, match="sees all positions"):
         models.build(plan("bert")).start()
     with pytest.raises(LimitError, match="the model reads"):

@@ -164,6 +164,83 @@ def test_a_wrong_value_is_refused_with_path_rule_and_nearest_name(path, value, m
     assert "\n" not in str(refused.value)
 
 
+def with_blocks(stack, **changes):
+    return replace(stack, blocks=tuple(replace(block, **changes) for block in stack.blocks))
+
+
+SINGLE, PAIR = spec.small(), spec.t5()
+LOCAL, GLOBAL = (
+    replace(SINGLE.stack.blocks[0], mixer=spec.Attention(heads, window=window))
+    for heads, window in ((4, 2), (8, None))
+)
+
+
+def stack(**changes):
+    return replace(SINGLE, stack=replace(SINGLE.stack, **changes))
+
+
+def sides(**changes):
+    return replace(PAIR, **{side: with_blocks(getattr(PAIR, side), **made) for side, made in changes.items()})
+
+
+def biased(sees="past", **sizes):
+    return stack(sees=sees, bias=spec.RelativeBias(**sizes))
+
+
+MISFITS = [
+    (
+        replace(SINGLE, stack=with_blocks(SINGLE.stack, cross=spec.Attention(4))),
+        "stack.blocks[0].cross: a Single has no memory",
+    ),
+    (sides(encoder={"cross": spec.Attention(8)}), "encoder.blocks[0].cross: an encoder has no memory"),
+    (sides(decoder={"cross": None}), "decoder.blocks: none has `cross`"),
+    (
+        sides(decoder={"cross": spec.Attention(8, rotary=spec.Rotary())}),
+        "decoder.blocks[0].cross.rotary: mem",
+    ),
+    (
+        sides(decoder={"cross": spec.Attention(8, window=3)}),
+        "decoder.blocks[0].cross.window: the whole memory",
+    ),
+    (biased(buckets=1), "stack.bias.buckets: 1 must be at least 2"),
+    (biased("all", buckets=3), "stack.bias.buckets: 3 must be at least 4"),
+    (biased(buckets=32, distance=16), "stack.bias.distance: 16 must be more than 16"),
+    (biased("all", buckets=32, distance=8), "stack.bias.distance: 8 must be more than 8"),
+    (stack(distinct=1, blocks=(LOCAL, GLOBAL)), "stack.distinct: 1 leaves out blocks[1]; must be at least 2"),
+    (stack(layers=1, blocks=(LOCAL, GLOBAL)), "stack.layers: 1 leaves out blocks[1]; must be at least 2"),
+    (stack(blocks=(LOCAL, GLOBAL), bias=spec.ALiBi()), "stack.bias: is one for all blocks"),
+]
+FITTING = [
+    sides(decoder={"cross": spec.Attention(8, qk_norm=spec.RMSNorm())}),
+    biased(buckets=2, distance=2),
+    biased("all", buckets=4, distance=2),
+    stack(distinct=2, blocks=(LOCAL, GLOBAL)),
+    stack(layers=2, blocks=(LOCAL, LOCAL), bias=spec.ALiBi()),
+    replace(SINGLE, init=spec.Init(std=0.0)),
+]
+
+
+@pytest.mark.parametrize(("model", "message"), MISFITS, ids=[message[:30] for _, message in MISFITS])
+def test_a_tree_that_does_not_fit_together_is_refused(model, message):
+    with pytest.raises(ConfigError) as refused:
+        read_model(write_model(model))
+    assert str(refused.value).startswith(f"model: {message}")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("model", FITTING)
+def test_a_tree_that_just_fits_is_read(model):
+    assert read_model(write_model(model)) == model
+
+
+@pytest.mark.parametrize("longest", [1, 2])
+def test_a_range_without_a_length_to_hold_out_is_refused(longest):
+    table = as_table(recipe("t5", data=spec.Reversal(longest=longest)))
+    with pytest.raises(ConfigError, match=f"recipe: data.longest: {longest} leaves no length .* at least 3"):
+        read_recipe(table)
+    assert read_recipe(as_table(recipe("t5", data=spec.Reversal(longest=3)))).data.longest == 3
+
+
 def test_the_file_begins_the_message(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(write_recipe(recipe()).replace("heads =", "head ="))
@@ -200,15 +277,17 @@ class Wide(spec.Attention):
 
 
 def with_mixer(mixer, cross=None):
+    if cross is not None:
+        model = spec.t5()
+        return replace(model, decoder=with_blocks(model.decoder, mixer=mixer, cross=cross))
     model = spec.small()
-    block = replace(model.stack.blocks[0], mixer=mixer, cross=cross)
-    return replace(model, stack=replace(model.stack, blocks=(block,)))
+    return replace(model, stack=with_blocks(model.stack, mixer=mixer))
 
 
 def test_a_record_from_outside_stands_in_its_slot():
     model = with_mixer(Shift(3, spec.LayerNorm()), cross=Wide(heads=2, extra=5))
     table = write_model(model)
-    assert table["stack"]["blocks"][0]["mixer"]["kind"] == "Shift"
+    assert table["decoder"]["blocks"][0]["mixer"]["kind"] == "Shift"
     assert read_model(table) == model
     assert read_recipe(as_table(recipe(model=model))).model == model
 

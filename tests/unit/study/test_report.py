@@ -277,8 +277,9 @@ def test_the_page_needs_no_network_and_makes_no_markup_of_text(shown):
     ],
 )
 def test_what_cannot_be_shown_is_refused(tmp_path, plan, text, error, says):
+    given = session(plan, StringTask(0).tokenizer()) if isinstance(plan, spec.Paired) else session(plan)
     with pytest.raises(error, match=says):
-        page(tmp_path, session(plan), text)
+        page(tmp_path, given, text)
     assert not (tmp_path / "report.html").exists()
 
 

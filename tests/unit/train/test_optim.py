@@ -105,6 +105,37 @@ def test_state_of_another_model_is_refused(key, value):
         optimizers.load_state_dict({key: value}, "training.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("kept", "asked"), [(MUON, spec.AdamW()), (spec.AdamW(), MUON)], ids=["muon", "adamw"]
+)
+def test_state_of_another_optimizer_is_refused_and_nothing_taken_over(kept, asked):
+    model = build(plan())
+    optimizers = Optimizers(model, kept)
+    stepped(optimizers, model, 1)
+    others = Optimizers(build(plan()), asked)
+    with pytest.raises(FileFormatError, match=r"holds .* of blocks\.0.*, where (AdamW|Muon) keeps"):
+        others.load_state_dict(optimizers.state_dict())
+    assert others.state_dict() == {}
+
+
+def test_state_that_lost_a_field_is_refused():
+    model = build(plan())
+    optimizers = Optimizers(model, spec.AdamW())
+    stepped(optimizers, model, 1)
+    state = optimizers.state_dict()
+    del state["input.token.weight/exp_avg"]
+    with pytest.raises(FileFormatError, match=r"holds exp_avg_sq, step of input\.token\.weight, where AdamW"):
+        optimizers.load_state_dict(state)
+
+
+def test_a_parameter_no_step_has_touched_has_no_state():
+    model = build(plan())
+    optimizers = Optimizers(model, MUON)
+    stepped(optimizers, model, 1)
+    state = {key: value for key, value in optimizers.state_dict().items() if "blocks.0." not in key}
+    Optimizers(model, MUON).load_state_dict(state)
+
+
 def test_an_unknown_optimizer_is_refused():
     with pytest.raises(ConfigError, match="AdamW and Muon"):
         Optimizers(build(plan()), spec.Optimizer())

@@ -5,6 +5,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -54,8 +55,20 @@ def test_mistakes_are_named_before_anything_is_made(given, values, said, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_asked_of_a_run_that_goes_on_must_be_what_it_has(text, tmp_path):
+    out = train(recipe(text, steps=3), tmp_path / "run")
+    assert cutaway.train(recipe(text), out=out, resume=True, steps=3).counters["tokens"] == 3 * 4 * 16
+    before = remains(out)
+    with pytest.raises(ConfigError, match=r"recipe\.toml: run\.steps: 3 in this run, 5 .* change that"):
+        cutaway.train(recipe(text), out=out, resume=True, steps=5)
+    with pytest.raises(ConfigError, match=r"run\.threads: .* leave the option out, or begin a new run"):
+        cutaway.train(recipe(text), out=out, resume=True, threads=2)
+    with pytest.raises(ConfigError, match="name: tiny in this run, stdlib asked for"):
+        cutaway.train("stdlib", out=out, resume=True)
+    assert remains(out) == before
+
+
 def test_load_takes_the_result(text, tmp_path):
-    pytest.importorskip("cutaway.session", reason="cutaway.session is not written yet")
     result = cutaway.train(recipe(text), out=tmp_path / "run", steps=2)
     assert isinstance(cutaway.load(result).model.plan, spec.Single)
 
@@ -73,8 +86,16 @@ def test_events_without_tensorboard_name_the_extra(text, tmp_path, monkeypatch):
         write_events(tmp_path)
 
 
+def test_a_number_that_was_not_finite_is_no_event(tmp_path, monkeypatch):
+    writer = MagicMock()
+    monkeypatch.setattr("cutaway.train.tensorboard.find_writer", lambda: writer)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": null, "rate": 0.5, "seconds": 2.0}\n')
+    write_events(tmp_path)
+    scalars = writer.return_value.__enter__.return_value.add_scalar.call_args_list
+    assert [call.args for call in scalars] == [("rate", 0.5, 1), ("seconds", 2.0, 1)]
+
+
 def test_events_are_what_metrics_say(text, tmp_path):
-    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with pytest.raises(InputMissingError, match=r"metrics\.jsonl: no metrics"):

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -83,7 +84,7 @@ def test_a_finished_run_has_all_its_files(finished):
     } <= facts.keys()
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, 13))
-    assert lines[-1].keys() >= {"validation", "validation_tail", "bits_per_byte"}
+    assert lines[-1].keys() >= {"validation", "validation_head", "validation_tail", "bits_per_byte"}
 
 
 def test_a_finished_run_that_goes_on_is_as_it_was(finished, run, text):
@@ -91,19 +92,43 @@ def test_a_finished_run_that_goes_on_is_as_it_was(finished, run, text):
     assert remains(run) == remains(finished)
 
 
-@pytest.mark.parametrize("left", ["recipe.toml", "metrics.jsonl", "checkpoints"])
-def test_a_directory_that_holds_a_run_or_its_remains_is_not_begun_anew(left, run, text):
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (("recipe.toml", "metrics.jsonl"), "holds a run already; go on with `cutaway train --resume --out "),
+        (("recipe.toml", "checkpoints"), "holds a run already; go on with `cutaway train --resume --out "),
+        (("metrics.jsonl",), r"what is left of a run, without recipe\.toml; choose another --out"),
+        (("checkpoints",), r"what is left of a run, without recipe\.toml; choose another --out"),
+    ],
+)
+def test_a_directory_that_holds_a_run_or_its_remains_is_not_begun_anew(left, said, run, text):
     for path in run.iterdir():
-        if path.name != left:
+        if path.name not in left:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    with pytest.raises(OutputExistsError, match="holds a run already; go on with --resume") as refused:
+    with pytest.raises(OutputExistsError, match=said) as refused:
         train(recipe(text), run)
     assert refused.value.exit_code == 73
     after = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != "lock"}
     assert {path: after[path] for path in after if path.is_file()} == {
         p: t for p, t in before.items() if p.is_file()
     }
+
+
+def test_a_run_that_took_no_step_can_be_begun_anew_with_other_values(finished, text, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(LimitError, match="begin again with --accumulate 4"):
+        patch.setattr(runner.Training, "advance", Mock(side_effect=MemoryError))
+        train(recipe(text, save=5, seed=3), out)
+    assert (out / "recipe.toml").exists()
+    assert remains(train(recipe(text, save=5), out)) == remains(finished)
+
+
+def test_a_model_with_too_few_positions_is_refused_before_anything_is_written(text, tmp_path):
+    plan = replace(recipe(text), model=runner.spec.gpt2(layers=1, width=16, heads=2, length=8))
+    with pytest.raises(ConfigError, match=r"run\.length: 16 tokens"):
+        train(plan, tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= {"lock"}
 
 
 def test_going_on_where_nothing_is_makes_nothing(text, tmp_path):
@@ -313,13 +338,13 @@ def test_metrics_that_cannot_be_written_end_the_run(text, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("problem", "accumulate", "remedy"),
     [
-        (MemoryError(), 1, "--accumulate 2"),
+        (MemoryError(), 1, r"write accumulate = 2 into \S+/run/recipe\.toml and go on with --resume"),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
             2,
-            "--accumulate 4",
+            "write accumulate = 4",
         ),
-        (MemoryError(), 4, "a smaller --length or model"),
+        (MemoryError(), 4, "begin a run with a smaller --length or model"),
     ],
 )
 def test_out_of_memory_says_how_to_need_less(problem, accumulate, remedy, text, tmp_path, monkeypatch):
@@ -331,10 +356,81 @@ def test_out_of_memory_says_how_to_need_less(problem, accumulate, remedy, text, 
         return loss(self)
 
     monkeypatch.setattr(runner.Training, "advance", short)
+    out = tmp_path / "run"
     with pytest.raises(LimitError, match=remedy) as failed:
-        train(recipe(text, save=5, accumulate=accumulate), tmp_path / "run")
+        train(recipe(text, save=5, accumulate=accumulate), out)
     assert failed.value.exit_code == 64
-    assert list_checkpoints(tmp_path / "run")[-1].name == "step-000005"
+    assert list_checkpoints(out)[-1].name == "step-000006"
+    if accumulate == 1:  # what is said of a run that goes on is said of its own recipe, and works
+        other = recipe(text, batch=12, accumulate=6)
+        with pytest.raises(LimitError, match=remedy):
+            train(other, out, resume=True)
+        told = (out / "recipe.toml").read_text()
+        (out / "recipe.toml").write_text(told.replace("accumulate = 1", "accumulate = 2"))
+        monkeypatch.setattr(runner.Training, "advance", loss)
+        train(other, out, resume=True, say=Heard())
+        assert list_checkpoints(out)[-1].name == "step-000012"
+
+
+class Broken(Silent):
+    """Raises after one of the steps."""
+
+    def __init__(self, step: int, problem: BaseException):
+        self.at, self.problem = step, problem
+
+    def step(self, done, figures) -> None:
+        if done == self.at:
+            raise self.problem
+
+
+@pytest.mark.parametrize("problem", [BrokenPipeError(), OSError(5, "no terminal"), KeyboardInterrupt()])
+def test_whatever_ends_a_run_its_last_step_is_saved(problem, finished, text, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(type(problem)):
+        train(recipe(text, save=5), out, say=Broken(3, problem))
+    assert [path.name for path in list_checkpoints(out)] == ["step-000003"]
+    assert remains(train(recipe(text, save=5), out, resume=True)) == remains(finished)
+
+
+def test_a_step_cut_in_two_is_not_saved(finished, text, tmp_path, monkeypatch):
+    """Weights already changed, the step not yet counted: saved as the step before, it would be done twice."""
+    out, step, steps = tmp_path / "run", runner.Optimizers.step, []
+
+    def cut(self, factor: float) -> None:
+        step(self, factor)
+        steps.append(factor)
+        if len(steps) == 7:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(runner.Optimizers, "step", cut)
+        train(recipe(text, save=5), out)
+    assert list_checkpoints(out)[-1].name == "step-000005"
+    assert remains(train(recipe(text, save=5), out, resume=True)) == remains(finished)
+
+
+def test_a_sample_that_fails_ends_no_run(finished, text, tmp_path):
+    def fail(model, known) -> str:
+        raise LimitError("this model has nothing to say")
+
+    heard = Heard()
+    out = train(recipe(text, save=5, sample=4), tmp_path / "run", sampler=fail, say=heard)
+    assert remains(out) == remains(finished)
+    assert heard.lines == [f"step {step}: no sample: this model has nothing to say" for step in (4, 8, 12)]
+
+
+def test_numbers_that_are_not_finite_are_null_in_the_metrics(text, tmp_path):
+    heard, out = Heard(), tmp_path / "run"
+    with pytest.raises(NonFiniteError):
+        train(recipe(text, steps=40, optimizer=runner.spec.AdamW(rate=1e30)), out, say=heard)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    told = (out / "metrics.jsonl").read_text().splitlines()
+    lines = [json.loads(line, parse_constant=refuse) for line in told]
+    assert sum(line["loss"] is None or line["grad_norm"] is None for line in lines) == 10
+    assert [line.get("skipped", False) for line in lines[-10:]] == [True] * 10
 
 
 def test_other_errors_are_not_taken_for_it(text, tmp_path, monkeypatch):
@@ -348,7 +444,7 @@ def test_other_errors_are_not_taken_for_it(text, tmp_path, monkeypatch):
 
 def test_giving_up_leaves_the_last_finite_weights(text, tmp_path):
     out, heard = tmp_path / "run", Heard()
-    with pytest.raises(NonFiniteError, match="is not finite") as failed:
+    with pytest.raises(NonFiniteError, match=r"is not finite .*: begin a new run with a lower") as failed:
         train(recipe(text, steps=40, optimizer=runner.spec.AdamW(rate=1e30)), out, say=heard)
     assert failed.value.exit_code == 70
     assert len(heard.lines) == 10 and all("not finite" in line for line in heard.lines)
@@ -356,10 +452,22 @@ def test_giving_up_leaves_the_last_finite_weights(text, tmp_path):
     assert all(bool(weight.isfinite().all()) for weight in weights.values())
 
 
+def test_state_of_another_optimizer_is_refused_and_the_weights_are_as_they_were(run, text):
+    plan = recipe(text, optimizer=runner.spec.Muon())
+    task = runner.make_task(plan.data, plan.run)
+    model = runner.build(task.fitted(plan.model), 5)
+    training = Runner(plan, run).training(model, task)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    with pytest.raises(FileFormatError, match=r"training\.safetensors: holds .*, where Muon keeps"):
+        checkpoint.load_checkpoint(list_checkpoints(run)[-1], training)
+    for one, other in zip(model.parameters(), before, strict=True):
+        assert bool((one == other).all())
+
+
 def test_a_checkpoint_of_another_model_is_refused(run, text):
     told = (run / "recipe.toml").read_text()
     (run / "recipe.toml").write_text(told.replace("layers = 2", "layers = 3"))
-    with pytest.raises(FileFormatError, match=r"model\.safetensors: .*(not this model's|is \()"):
+    with pytest.raises(FileFormatError, match=r"model\.safetensors: 10 tensors missing: blocks\.2\."):
         train(recipe(text), run, resume=True, say=Heard())
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT, SIGUSR1 in every phase: nothing done is lost, the exit code tells (reliability T7)."""
+"""Every signal we watch in every phase: nothing done is lost, the exit code tells (reliability T7)."""
 
 import os
 import signal
@@ -14,6 +14,14 @@ from cutaway.weights.run import list_checkpoints
 from tests.unit.train.tiny import Stop, recipe, remains, train
 
 PHASES = ["training", "micro-step", "evaluation", "sampling", "saving", "judging"]
+
+
+@pytest.fixture(autouse=True)
+def nobody_ignores_hangups():
+    """Under nohup these tests would not see any."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +115,25 @@ def test_a_signal_is_remembered_and_a_second_one_acts_as_it_would_have():
         with pytest.raises(StoppedError):
             signals.check()
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_terminal_that_closes_and_says_so_twice_stops_the_work_once():
+    with pytest.raises(StoppedError) as stopped, Signals() as signals:
+        signals.hold()
+        for _ in range(2):  # the second one would kill this process
+            os.kill(os.getpid(), signal.SIGHUP)
+        signals.check()
+    assert stopped.value.number == signal.SIGHUP
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Signals() as signals:
+        signals.hold()
+        os.kill(os.getpid(), signal.SIGHUP)
+        signals.check()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_outside_the_main_thread_signals_are_left_alone():

@@ -2,6 +2,8 @@
 
 import math
 from collections import Counter
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,7 @@ def test_the_whole_text_is_scored_token_by_token(length, at_once, text, monkeypa
     found = task.judge(model, nothing)
     assert len(nats) == len(tokens) - 1
     assert found["validation"] == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+    assert found["validation_head"] == pytest.approx(sum(nats[:-13]) / (len(nats) - 13), rel=1e-5)
     assert found["validation_tail"] == pytest.approx(sum(nats[-13:]) / 13, rel=1e-5)
     assert found["bits_per_byte"] == pytest.approx(sum(nats) / math.log(2) / task.validation.bytes, rel=1e-5)
 
@@ -88,16 +91,31 @@ def test_a_glance_reads_evenly_spaced_whole_windows(text, monkeypatch):
     text_ids = torch.from_numpy(task.validation.tokens.astype(np.int64))
     assert windows.shape == (4, 16)
     assert torch.equal(windows[0], text_ids[:16])
-    last = (len(text_ids) - 1) // 16 - 1
+    scored = len(text_ids) - 1
+    last = (scored - scored // 10) // 16 - 1
     assert torch.equal(windows[-1], text_ids[last * 16 : last * 16 + 16])
     assert math.isfinite(found["validation_sample"])
+
+
+def test_a_glance_does_not_see_the_last_tenth(text):
+    task = language(text, 16)
+    model, tokens = drawn(task), task.validation.tokens.copy()
+    before = task.glance(model, nothing), task.judge(model, nothing)
+    tail = (len(tokens) - 1) // 10
+    tokens[-tail:] = np.roll(tokens[-tail:], 3)
+    object.__setattr__(task.validation, "tokens", tokens)
+    after = task.glance(model, nothing), task.judge(model, nothing)
+    assert after[0] == before[0] and after[1]["validation_head"] == before[1]["validation_head"]
+    assert after[1]["validation_tail"] != before[1]["validation_tail"]
+    tokens[-tail - 1] = tokens[-tail - 1] == 65  # control: the last token before the tail
+    assert task.judge(model, nothing)["validation_head"] != before[1]["validation_head"]
 
 
 def test_a_validation_text_shorter_than_a_window_is_still_judged(text):
     task = language(text, 16)
     object.__setattr__(task.validation, "tokens", task.validation.tokens[:9])
     assert task.glance(drawn(task), nothing)["validation_sample"] == pytest.approx(
-        task.judge(drawn(task), nothing)["validation"]
+        task.judge(drawn(task), nothing)["validation_head"]
     )
     object.__setattr__(task.validation, "tokens", task.validation.tokens[:2])
     assert all(math.isfinite(value) for value in task.judge(drawn(task), nothing).values())
@@ -132,14 +150,27 @@ def test_too_few_tokens_are_refused(tmp_path):
     [
         (spec.Text(("x",)), vaswani(layers=1, width=16, heads=2, hidden=32, vocab=11)),
         (spec.Text(("x",)), spec.presets.vit(layers=1, width=16, heads=2)),
+        (spec.Text(("x",)), spec.presets.bert(layers=1, width=16, heads=2)),
         (spec.Reversal(), quick(layers=1, width=16, heads=2)),
     ],
-    ids=["text and pair", "text and images", "pairs and single"],
+    ids=["text and pair", "text and images", "text and what sees all", "pairs and single"],
 )
 def test_a_model_that_cannot_learn_from_the_data_is_refused_by_name(data, model, text):
     task = Reversing(data, spec.Run()) if isinstance(data, spec.Reversal) else language(text, 16)
     with pytest.raises(ConfigError, match=r"^data (Text|Reversal) trains a (Single|Paired)"):
         task.fitted(model)
+
+
+def test_a_model_with_too_few_positions_is_refused_before_a_step(text):
+    task = language(text, 16)
+    task.fitted(spec.gpt2(layers=1, width=16, heads=2, length=16))
+    with pytest.raises(ConfigError, match=r"run\.length: 16 tokens .* positions for 15"):
+        task.fitted(spec.gpt2(layers=1, width=16, heads=2, length=15))
+    pairs, pair = Reversing(spec.Reversal(), spec.Run()), vaswani(layers=1, width=16, heads=2, hidden=32)
+    for most in (21, 20):
+        learned = replace(pair, source=replace(pair.source, position=spec.Learned(most)))
+        with pytest.raises(ConfigError, match=r"data\.longest: 21 tokens") if most < 21 else nullcontext():
+            pairs.fitted(learned)
 
 
 def test_every_target_of_a_pair_is_scored_and_nothing_else():

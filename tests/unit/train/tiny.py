@@ -75,6 +75,6 @@ def figures(out: Path) -> list[dict[str, object]]:
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         line.pop("seconds", None)
-        if "loss" in line:
+        if line.get("loss") is not None:
             line["loss"] = struct.pack("<f", line["loss"])
     return lines

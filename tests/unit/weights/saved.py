@@ -28,8 +28,9 @@ def save_run(
     )
     store.write_file(run / "spec.json", json.dumps(write_model(model)).encode())
     store.write_file(run / "recipe.toml", write_recipe(recipe).encode())
-    store.write_file(run / "tokenizer.json", (tokenizer or byte_tokenizer()).to_json().encode())
-    store.write_file(run / "facts.json", b"{}\n")
+    tokenizer = tokenizer or byte_tokenizer()
+    store.write_file(run / "tokenizer.json", tokenizer.to_json().encode())
+    store.write_file(run / "facts.json", json.dumps({"tokenizer": tokenizer.digest}).encode())
     for step in steps:
         save_checkpoint(run, step, dict(build(model, seed=step).named_parameters()))
     return run

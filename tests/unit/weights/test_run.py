@@ -135,6 +135,19 @@ def test_a_tokenizer_of_more_ids_than_the_model_has_is_refused_with_both(tmp_pat
     assert read_run(wider).tokenizer.vocab == byte_tokenizer().vocab  # rows too many are allowed
 
 
+def test_another_tokenizer_of_as_many_ids_is_refused(tmp_path):
+    own, other = (
+        subword_tokenizer([text * 50], 262) for text in ("ab ab abc abcd abcde ", "xy xy xyz xyzw x ")
+    )
+    run = save_run(tmp_path, tokenizer=own, model=replace(MODEL, input=spec.Tokens(262)))
+    assert own.vocab == other.vocab and read_run(run).tokenizer.digest == own.digest
+    (run / "tokenizer.json").write_text(other.to_json())
+    with pytest.raises(
+        FileFormatError, match=r"tokenizer.json: not the tokenizer .* trained with .*restore it"
+    ):
+        read_run(run)
+
+
 @pytest.mark.parametrize("kind", ["absent", "empty", "file", "elsewhere", "no checkpoint"])
 def test_what_is_no_run_is_refused_with_what_would_be_one(tmp_path, kind):
     path = tmp_path / "thing"
@@ -169,6 +182,8 @@ def test_a_step_that_was_not_saved_is_refused_with_those_that_were(run):
         ("recipe.toml", "name = "),
         ("recipe.toml", "nmae = 'x'"),
         ("tokenizer.json", "{}"),
+        ("facts.json", "{}"),
+        ("facts.json", "{"),
     ],
 )
 def test_a_damaged_file_of_the_run_is_named(run, name, text):
