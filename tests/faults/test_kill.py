@@ -162,6 +162,8 @@ def test_a_reader_of_the_output_that_goes_away_costs_no_step(place, tmp_path):
         "1",
         "--model.width",
         "16",
+        "--model.heads",
+        "2",
     ]
     asked += ["--steps", "30", "--batch", "2", "--length", "16", "--threads", "1", "--precision", "fp32"]
     out, whole = tmp_path / "run", tmp_path / "whole"

@@ -172,7 +172,7 @@ def test_a_plugin_adds_a_record(capsys, tmp_path):
     plugin, path = tmp_path / "parts.py", tmp_path / "recipe.toml"
     plugin.write_text(PLUGIN)
     code, out, _ = ends(capsys, "train", "stdlib", "--print-config")
-    table = out.replace('kind = "Attention"\nheads = 2\nbias = ""', 'kind = "Conveyor"\nplaces = 3')
+    table = out.replace('kind = "Attention"\nheads = 3\nbias = ""', 'kind = "Conveyor"\nplaces = 3')
     mixer = "[model.stack.blocks.mixer"
     table = (
         table.split(f"{mixer}.")[0] + "[model.stack.blocks.ffn" + table.split("[model.stack.blocks.ffn", 1)[1]

@@ -33,7 +33,18 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(place):
     """A run of a language model, and what its training said as JSON."""
-    arguments = ("--data.tokenizer", "bytes", "--model.layers", "2", "--model.width", "32", "--length", "32")
+    arguments = (
+        "--data.tokenizer",
+        "bytes",
+        "--model.layers",
+        "2",
+        "--model.width",
+        "32",
+        "--model.heads",
+        "2",
+        "--length",
+        "32",
+    )
     looks = ("--evaluate", "2", "--sample", "2", "--save", "2", "--out", "runs/small")
     assert main(["train", "text.txt", *SMALL, *arguments, *looks]) == 0
     return "runs/small"
@@ -85,7 +96,7 @@ def test_a_finished_run_can_be_gone_on_with(run, capsys):
     assert (Path(run) / "metrics.jsonl").read_bytes() == before
 
 
-ASKED = ("--model.width", "32", "--model.layers", "2")
+ASKED = ("--model.width", "32", "--model.heads", "2", "--model.layers", "2")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +176,18 @@ def test_a_sample_that_fails_is_a_warning(place, capsys, monkeypatch):
         raise LimitError("nothing to say")
 
     monkeypatch.setattr("cutaway.app.outcome.sample", fail)
-    arguments = ("--data.tokenizer", "bytes", "--model.layers", "1", "--model.width", "16", "--length", "16")
+    arguments = (
+        "--data.tokenizer",
+        "bytes",
+        "--model.layers",
+        "1",
+        "--model.width",
+        "16",
+        "--model.heads",
+        "2",
+        "--length",
+        "16",
+    )
     assert main(["train", "text.txt", *SMALL, *arguments, "--out", "runs/silent"]) == 0
     found = capsys.readouterr()
     assert "whole validation data" in found.out and (place / "runs/silent/report.html").exists()
