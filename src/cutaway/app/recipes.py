@@ -23,7 +23,6 @@ from cutaway.app.results import (
     training_curve,
     write_result,
 )
-from cutaway.app.train import with_local_data
 from cutaway.errors import ConfigError, OutputExistsError, nearest
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import RECIPE, find_recipe, shipped_recipes
@@ -219,6 +218,8 @@ def ask(options: Train) -> Plan:
 
 def fetched(plan: Plan) -> Plan:
     """The same with a public text on this machine."""
+    from cutaway.data.download import with_local_data
+
     return replace(plan, recipe=with_local_data(plan.recipe))
 
 
@@ -271,9 +272,10 @@ def train_seed(plan: Plan, command: str) -> tuple["Result", SeedResult]:
         parameters=int(str(result.facts["parameters"])),
         command=command,
         commit=str(result.facts["commit"]) if result.facts.get("commit") else None,
-        facts={name: str(result.facts[name]) for name in FACTS if name in result.facts},
+        facts={name: str(result.facts[name]) for name in FACTS if result.facts.get(name) is not None},
         curve=training_curve(plan.out),
     )
 
 
-FACTS = ("cutaway", "torch", "python", "platform", "processor", "precision", "compile", "threads", "data")
+FACTS = ("cutaway", "torch", "python", "platform", "processor", "device", "gpu")
+FACTS += ("precision", "compile", "threads", "data")

@@ -34,6 +34,7 @@ def run(arguments: list[str]) -> int:
         return 0
     from cutaway.app.outcome import conclude, describe, sample
     from cutaway.app.progress import reporter
+    from cutaway.data.download import with_local_data
     from cutaway.train.progress import Silent
     from cutaway.train.runner import Runner
     from cutaway.train.tensorboard import find_writer, write_events
@@ -50,18 +51,10 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def with_local_data(recipe: Recipe) -> Recipe:
-    """The recipe with public texts replaced by their copies on this machine."""
-    from cutaway.data.download import local_sources
-
-    if not isinstance(recipe.data, Text):
-        return recipe
-    return replace(recipe, data=replace(recipe.data, source=local_sources(recipe.data.source)))
-
-
 def split_target(arguments: list[str]) -> tuple[str, list[str]]:
     """What is to be trained, and the options; `--resume --out RUN` alone means the run."""
     rest = [re.sub(r"^--run\.", "--", argument) for argument in arguments]
+    rest = [part for one in rest for part in (one.split("=", 1) if one.startswith("--out=") else [one])]
     if rest and not rest[0].startswith("-"):
         return rest[0], rest[1:]
     if "--resume" in rest and "--out" in rest[:-1]:
@@ -116,6 +109,7 @@ def read_begun(out: Path, target: str, recipe: Recipe, arguments: list[str]) -> 
 
     `recipe` is what they ask for. Arguments that are left out ask for nothing, --model.* for a whole model.
     """
+    from cutaway.data.download import with_local_data
     from cutaway.train.records import check_asked
 
     stored, prog = read_recipe(out / RECIPE), f"cutaway train {target}"
@@ -130,8 +124,16 @@ def read_begun(out: Path, target: str, recipe: Recipe, arguments: list[str]) -> 
             asked = replace(asked, model=recipe.model)
         if is_text(target) and not options.text and isinstance(asked.data, Text):
             asked = replace(asked, data=replace(asked.data, source=(target,)))
-    check_asked(out, stored, with_local_data(asked))
+    check_asked(out, stored, spelled_as(stored, with_local_data(asked)))
     return stored
+
+
+def spelled_as(stored: Recipe, asked: Recipe) -> Recipe:
+    """What is asked for, its texts spelled as in the run where the paths mean the same places."""
+    if not (isinstance(stored.data, Text) and isinstance(asked.data, Text)):
+        return asked
+    known, given = ([Path(one).resolve() for one in data.source] for data in (stored.data, asked.data))
+    return replace(asked, data=replace(asked.data, source=stored.data.source)) if known == given else asked
 
 
 def options_of(recipe: Recipe, preset: object | None) -> type:

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
 
 from cutaway.data.shards import default_cache
 from cutaway.errors import FileFormatError, InputMissingError
+from cutaway.spec.run import Recipe, Text
 from cutaway.store import write_file
 
 SECONDS = 30
@@ -32,6 +33,13 @@ PUBLIC = {
         "public domain",
     ),
 }
+
+
+def with_local_data(recipe: Recipe) -> Recipe:
+    """The recipe with public texts replaced by their copies on this machine; raises as `local_sources`."""
+    if not isinstance(recipe.data, Text):
+        return recipe
+    return replace(recipe, data=replace(recipe.data, source=local_sources(recipe.data.source)))
 
 
 def local_sources(source: Sequence[str]) -> tuple[str, ...]:

@@ -21,19 +21,19 @@ def relu_squared(x: Tensor) -> Tensor:
 
 
 class ReluSquared(torch.autograd.Function):
-    """max(0, x)^2; its gradient in two passes over x, where torch's two functions take six."""
+    """max(0, x)^2; its gradient in three passes over x, where torch's two functions take six."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         """Any shape -> the same."""
+        ctx.save_for_backward(x)  # and not max(0, x), which a second derivative would take for a constant
         positive = F.relu(x)
-        ctx.save_for_backward(positive)
         return positive * positive
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
-        (positive,) = ctx.saved_tensors
-        return (grad * positive).mul_(2)
+        (x,) = ctx.saved_tensors
+        return (grad * F.relu(x)).mul_(2)
 
 
 def gelu_tanh(x: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ def register(record: type, module: type[nn.Module]) -> None:
 
     `record` is a frozen dataclass derived from a slot of `cutaway.spec` (`spec.Mixer`, `spec.Norm`, ...);
     from then on it can stand in that slot, in Python and, by its class name as `kind`, in TOML.
-    A mixer's module that uses its `cache` says `decodes = True`; without that it trains but never decodes.
+    A mixer's module that uses its `cache` says `decodes = True`; without that it trains but never decodes,
+    and a pair, which is judged by what it writes, does not train.
     """
     _modules[record] = module
 

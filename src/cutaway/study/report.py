@@ -90,9 +90,10 @@ class Page:
             "samples": history.samples,
             "bits": history.bits_per_byte,
         }
-        for name in ("seed", "precision", "commit", "processor"):
+        trained_on = "gpu" if history.facts.get("device") == "cuda" else "processor"
+        for name in ("seed", "precision", "commit", trained_on):
             if history.facts.get(name) is not None:
-                label = "trained on" if name == "processor" else name
+                label = "trained on" if name == trained_on else name
                 self.content["facts"].append([label, str(history.facts[name])])
 
     def add_lens(self) -> None:

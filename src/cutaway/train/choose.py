@@ -54,7 +54,11 @@ class Choice:
 
         Raises ConfigError where the device is not there.
         """
-        choose_device(self.device)
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(
+                "this run computes on cuda and torch finds no GPU here: go on where there is one, "
+                "or begin a new run with another --out"
+            )
         torch.set_num_threads(self.threads)
 
     def facts(self) -> dict[str, object]:

@@ -91,8 +91,8 @@ class Training:
             self.working.forget()
             raise NonFiniteError(self.done + 1, what, self.examples.example_ids(number)[:8])
         factor = factor_at(self.run.schedule, number, self.run.steps)
+        self.whole = False
         if finite:
-            self.whole = False
             self.optimizers.step(factor)
         self.working.forget()
         if finite:

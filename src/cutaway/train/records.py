@@ -28,6 +28,7 @@ RECIPE, SPEC, TOKENIZER, FACTS, METRICS = (
 )
 RECIPE_DIGEST = "recipe"
 CHOSEN = ("precision", "compile", "threads", "device")
+SETTLED = (*CHOSEN, "seed", "optimizer.kind")  # a run that has begun cannot change them in recipe.toml either
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,26 @@ def is_new(out: Path) -> bool:
 
 
 def check_new(out: Path) -> None:
-    """Raises OutputExistsError where a run has taken steps, or something is left of one."""
+    """Raises OutputExistsError where a run has taken steps, something is left of one, or somebody's recipe
+    stands.
+    """
     if is_new(out):
+        if (out / RECIPE).exists() and not _begun_here(out):
+            raise OutputExistsError(f"{out}: holds a {RECIPE} that no run wrote there; choose another --out")
         return
     if (out / RECIPE).is_file():
         on = f"go on with `cutaway train --resume --out {out}`, after a change to its {RECIPE} if you like"
         raise OutputExistsError(f"{out}: holds a run already; {on}, or choose another --out")
     raise OutputExistsError(f"{out}: holds what is left of a run, without {RECIPE}; choose another --out")
+
+
+def _begun_here(out: Path) -> bool:
+    """Whether recipe.toml is, to the byte, what a run wrote there as it began."""
+    try:
+        told = json.loads((out / FACTS).read_bytes())[RECIPE_DIGEST]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return told == hashlib.sha256((out / RECIPE).read_bytes()).hexdigest()
 
 
 def check_begun(out: Path) -> None:
@@ -103,7 +117,7 @@ def check_asked(out: Path, stored: spec.Recipe, asked: spec.Recipe) -> None:
     for path in dict.fromkeys((*before, *now)):
         old, new = before.get(path, "none"), now.get(path, "none")
         if old != new and not (path.startswith("model.") and path.endswith(".vocab")):
-            settled = not path.startswith(("run.", "data.source")) or path.removeprefix("run.") in CHOSEN
+            settled = not path.startswith(("run.", "data.source")) or path.removeprefix("run.") in SETTLED
             raise ConfigError(
                 f"{out / RECIPE}: {path}: {old} in this run, {new} asked for: a run goes on as it was begun; "
                 f"leave the option out, {'' if settled else 'change that file, '}"

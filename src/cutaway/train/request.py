@@ -1,11 +1,11 @@
-"""`cutaway.train("stdlib", steps=200)`: what `cutaway train` does, asked for from Python."""
+"""`cutaway.train("stdlib", steps=200)`: what `cutaway train` does to a recipe, asked for from Python."""
 
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from cutaway import spec
-from cutaway.data.download import local_sources
+from cutaway.data.download import with_local_data
 from cutaway.errors import ConfigError, nearest
 from cutaway.spec.check import check_recipe
 from cutaway.spec.read import read_recipe
@@ -27,9 +27,11 @@ def train_recipe(
     """Train a recipe, given by name, by path or as a record, with some values of its `run` replaced.
 
     The run's directory is `out`, or runs/NAME; `cutaway.load` takes the result. Every `run.sample` steps
-    `sampler` writes a text. With `resume` the values must be those the run was begun with. Raises ConfigError
-    for an unknown recipe, key or value, or one that is not the run's, and what `Runner.train` raises.
+    `sampler` writes a text; the report is `cutaway.study`'s to write. With `resume` the values given, and the
+    whole of a record, must be those the run was begun with. Raises ConfigError for an unknown recipe, key or
+    value, or one that is not the run's, and what `Runner.train` raises.
     """
+    named = not isinstance(recipe, spec.Recipe)
     if not isinstance(recipe, spec.Recipe):
         recipe = read_recipe(find_recipe(recipe))
     known = [field.name for field in fields(spec.Run)]
@@ -41,7 +43,8 @@ def train_recipe(
     folder = Path("runs") / recipe.name if out is None else Path(out)
     if resume and (folder / RECIPE).is_file():
         stored = read_recipe(folder / RECIPE)
-        check_asked(folder, stored, replace(stored, name=recipe.name, run=replace(stored.run, **run)))
-    elif isinstance(recipe.data, spec.Text):
-        recipe = replace(recipe, data=replace(recipe.data, source=local_sources(recipe.data.source)))
+        of_name = replace(stored, name=recipe.name, run=replace(stored.run, **run))
+        check_asked(folder, stored, of_name if named else with_local_data(recipe))
+    else:
+        recipe = with_local_data(recipe)
     return Runner(recipe, folder, say=say, sampler=sampler).train(resume)

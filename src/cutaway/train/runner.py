@@ -19,7 +19,8 @@ from cutaway import spec, store
 from cutaway.allocator import keep_large_buffers
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, CutawayError, SaveError
-from cutaway.models import AnyModel, build
+from cutaway.models import AnyModel, Paired, build
+from cutaway.models.decoding import check_decodes
 from cutaway.train import checkpoint, records
 from cutaway.train.choose import Choice, choose, choose_device, compile_blocks
 from cutaway.train.facts import differing, gather_facts
@@ -70,8 +71,9 @@ class Runner:
 
         Raises OutputExistsError where the directory holds a run already, InputMissingError where there is
         none to go on with, RunLockedError where it is in use, RunInterruptedError (exit code 128 + signal)
-        once a signal's checkpoint is written, NonFiniteError, CheckpointSaveError. Whatever ends the steps,
-        the last whole one is saved first, unless saving is what failed.
+        once a signal's checkpoint is written, NonFiniteError, CheckpointSaveError. Whatever is raised between
+        two steps, the last whole one is saved first; a SaveError, and a second signal inside an update or a
+        save, leave what was saved before.
         """
         keep_large_buffers()
         try:
@@ -101,6 +103,8 @@ class Runner:
         task = make_task(recipe.data, recipe.run)
         recipe = self.recipe = replace(recipe, model=task.fitted(recipe.model))
         model = build(recipe.model, recipe.run.seed)
+        if isinstance(model, Paired):
+            check_decodes(model.decoder)  # it is judged by what it writes
         self.choice = choose(model, recipe.run, mean_length(recipe))
         facts = {
             **gather_facts(),

@@ -211,6 +211,10 @@ def check_own(run: Path, tokenizer: Tokenizer) -> None:
     """Raises FileFormatError where the tokenizer's digest is not that in the run's facts.json: another one of
     as many ids would give other numbers without a word.
     """
+    if not (run / "facts.json").is_file():
+        raise InputMissingError(
+            f"{run / 'facts.json'}: missing, so nothing tells whether the tokenizer is the run's: restore it"
+        )
     facts = read_table(run / "facts.json")
     if "tokenizer" not in facts:
         raise FileFormatError(run / "facts.json", "tokenizer is missing: restore the file, or train again")

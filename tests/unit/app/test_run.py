@@ -89,7 +89,8 @@ def test_a_run_is_not_written_over(run, capsys):
 
 def test_a_finished_run_can_be_gone_on_with(run, capsys):
     before = (Path(run) / "metrics.jsonl").read_bytes()
-    for arguments in ((run, "--resume"), ("--resume", "--out", run)):
+    again = ("./text.txt", "--resume", "--out", run)  # the same text, spelled in another way
+    for arguments in ((run, "--resume"), ("--resume", "--out", run), ("--resume", f"--out={run}"), again):
         outcome = told(capsys, "train", *arguments)
         assert outcome["out"] == run and outcome["figures"]["bits_per_byte"] > 0
     assert set(outcome["baselines"]) == {"unigram_bits_per_byte", "trigram_bits_per_byte"}

@@ -37,6 +37,7 @@ def test_gradients_of_activations(act):
     (ACTIVATIONS[act](own) * scale).sum().backward()
     (FORMULAS[act](by_formula) * scale).sum().backward()
     torch.testing.assert_close(own.grad, by_formula.grad, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradgradcheck(ACTIVATIONS[act], x.clone().requires_grad_())
 
 
 @pytest.mark.parametrize("bias", [True, False])

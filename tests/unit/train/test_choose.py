@@ -77,7 +77,7 @@ def test_the_device_is_a_fact_of_the_run_and_taken_again(text, tmp_path, monkeyp
     assert told["device"] == "cpu" and read_records(out).choice.device == "cpu"
     (out / "facts.json").write_text(json.dumps(told | {"device": "cuda"}))
     gpu(False, monkeypatch)
-    with pytest.raises(ConfigError, match="device cuda"):
+    with pytest.raises(ConfigError, match="this run computes on cuda and torch finds no GPU here"):
         train(recipe(text, steps=2), out, resume=True)
     del told["device"]  # as runs were written when there was no other
     (out / "facts.json").write_text(json.dumps(told))

@@ -62,7 +62,9 @@ def test_what_is_asked_of_a_run_that_goes_on_must_be_what_it_has(text, tmp_path)
     with pytest.raises(ConfigError, match=r"recipe\.toml: run\.steps: 3 in this run, 5 .* change that"):
         cutaway.train(recipe(text), out=out, resume=True, steps=5)
     with pytest.raises(ConfigError, match=r"run\.threads: .* leave the option out, or begin a new run"):
-        cutaway.train(recipe(text), out=out, resume=True, threads=2)
+        cutaway.train(recipe(text, steps=3), out=out, resume=True, threads=2)
+    with pytest.raises(ConfigError, match=r"run\.steps: 3 in this run, 9 "):
+        cutaway.train(recipe(text, steps=9), out=out, resume=True)
     with pytest.raises(ConfigError, match="name: tiny in this run, stdlib asked for"):
         cutaway.train("stdlib", out=out, resume=True)
     assert remains(out) == before

@@ -99,6 +99,7 @@ def test_a_finished_run_that_goes_on_is_as_it_was(finished, run, text):
         (("recipe.toml", "checkpoints"), "holds a run already; go on with `cutaway train --resume --out "),
         (("metrics.jsonl",), r"what is left of a run, without recipe\.toml; choose another --out"),
         (("checkpoints",), r"what is left of a run, without recipe\.toml; choose another --out"),
+        (("recipe.toml",), r"holds a recipe\.toml that no run wrote there; choose another --out"),
     ],
 )
 def test_a_directory_that_holds_a_run_or_its_remains_is_not_begun_anew(left, said, run, text):

@@ -193,6 +193,12 @@ def test_a_damaged_file_of_the_run_is_named(run, name, text):
     assert "\n" not in str(caught.value)
 
 
+def test_without_its_facts_nothing_tells_whose_the_tokenizer_is(run):
+    (run / "facts.json").unlink()
+    with pytest.raises(InputMissingError, match=r"facts\.json: missing, so nothing tells"):
+        read_run(run)
+
+
 def test_weights_are_mapped_and_the_file_is_never_written(run):
     path = run / "checkpoints" / "step-000010" / "model.safetensors"
     before = path.read_bytes()
