@@ -33,9 +33,10 @@ def figures(session: Session, weights: str) -> list[Figure]:
         arguments = dict(precision=precision, compiled=compiled, **given)
         return session.peer(f"Hugging Face {precision}", "huggingface", "training_step", **arguments)
 
-    noisy = "bf16 autocast" if "bf16" in session.precisions else "fp32 compiled"
+    halved = "bf16" in session.precisions
+    noisy = "bf16 autocast" if halved else "fp32 compiled"
     exact = losses(session, peer("fp32"), STEPS)
-    rounded = losses(session, peer("autocast") if "bf16" in noisy else peer("fp32", compiled=True), STEPS)
+    rounded = losses(session, peer("autocast") if halved else peer("fp32", compiled=True), STEPS)
     if not exact or not rounded:
         return []
     found = []

@@ -154,17 +154,8 @@ def test_a_reader_of_the_output_that_goes_away_costs_no_step(place, tmp_path):
     """As `cutaway train ... | head` does; a line is printed for every step, so that it is noticed at once."""
     code = "import sys; from cutaway.app import cli, progress; progress.LINE_SECONDS = 0.0; "
     command = [sys.executable, "-c", code + "sys.exit(cli.main(sys.argv[1:]))", "train"]
-    asked = [
-        str(place / "text.txt"),
-        "--data.tokenizer",
-        "bytes",
-        "--model.layers",
-        "1",
-        "--model.width",
-        "16",
-        "--model.heads",
-        "2",
-    ]
+    shape = "--data.tokenizer bytes --model.layers 1 --model.width 16 --model.heads 2"
+    asked = [str(place / "text.txt"), *shape.split()]
     asked += ["--steps", "30", "--batch", "2", "--length", "16", "--threads", "1", "--precision", "fp32"]
     out, whole = tmp_path / "run", tmp_path / "whole"
     with subprocess.Popen([*command, *asked, "--out", out], stdout=subprocess.PIPE) as process:

@@ -277,5 +277,7 @@ def train_seed(plan: Plan, command: str) -> tuple["Result", SeedResult]:
     )
 
 
-FACTS = ("cutaway", "torch", "python", "platform", "processor", "device", "gpu")
-FACTS += ("precision", "compile", "threads", "data")
+FACTS = (
+    *("cutaway", "torch", "python", "platform", "processor", "device", "gpu"),
+    *("precision", "compile", "threads", "data"),
+)

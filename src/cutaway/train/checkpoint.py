@@ -95,17 +95,16 @@ def load_checkpoint(folder: Path, training: Training) -> dict[str, float]:
     path, state_path = folder / "model.safetensors", folder / "training.safetensors"
     model, weights, state = training.working.master, read_tensors(path), read_tensors(state_path)
     check_weights(model, weights, path)
-    training.optimizers.check_state(state, str(state_path))
     counters = read_counters(folder / "state.json")
     try:
         standing = {key: int(counters.pop(key)) for key in training.state_dict()}
     except KeyError as missing:
         raise FileFormatError(folder / "state.json", f"{missing} is missing") from None
+    training.optimizers.load_state_dict(state, str(state_path))  # checks all of it first
     with torch.no_grad():  # copied, not assigned: the optimisers know the parameters by identity
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
     training.working.refresh()
-    training.optimizers.load_state_dict(state, str(state_path))
     training.load_state_dict(standing)
     return counters
 

@@ -17,7 +17,7 @@ from cutaway.errors import ConfigError, FileFormatError, InputMissingError, Outp
 from cutaway.spec.read import read_recipe
 from cutaway.spec.write import write_model, write_recipe, write_record
 from cutaway.train.choose import Choice
-from cutaway.weights.run import list_checkpoints
+from cutaway.weights.run import check_own, list_checkpoints
 
 RECIPE, SPEC, TOKENIZER, FACTS, METRICS = (
     "recipe.toml",
@@ -64,10 +64,7 @@ def read_records(out: Path) -> Records:
     recipe = read_recipe(out / RECIPE)
     facts = _read_facts(out / FACTS)
     tokenizer = load_tokenizer(out / TOKENIZER)
-    if tokenizer.digest != facts["tokenizer"]:
-        raise FileFormatError(
-            out / TOKENIZER, "not the tokenizer this run was begun with: restore it, or begin a new run"
-        )
+    check_own(out / TOKENIZER, tokenizer, facts["tokenizer"])
     precision, compiled, threads, device = (facts[key] for key in CHOSEN)
     choice = Choice(str(precision), str(compiled), int(str(threads)), str(device))
     edited = hashlib.sha256((out / RECIPE).read_bytes()).hexdigest() != facts[RECIPE_DIGEST]

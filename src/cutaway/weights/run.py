@@ -62,7 +62,7 @@ def read_run(
     plan, recipe = read_spec(run / "spec.json"), read_asked(run / "recipe.toml")
     tokenizer = load_tokenizer(run / "tokenizer.json")
     check_vocabulary(run / "tokenizer.json", tokenizer, plan)
-    check_own(run, tokenizer)
+    check_own(run / "tokenizer.json", tokenizer, own_digest(run / "facts.json"))
     model = build(plan, device="meta")
     if next(model.buffers(), None) is not None:  # of a part from outside: buffers are made, not saved
         model = build(plan)
@@ -207,20 +207,29 @@ def check_vocabulary(path: Path, tokenizer: Tokenizer, plan: spec.Model) -> None
             )
 
 
-def check_own(run: Path, tokenizer: Tokenizer) -> None:
-    """Raises FileFormatError where the tokenizer's digest is not that in the run's facts.json: another one of
-    as many ids would give other numbers without a word.
+def own_digest(path: Path) -> object:
+    """The digest of the run's own tokenizer, from its facts.json.
+
+    Raises InputMissingError where that is missing, FileFormatError where it does not tell.
     """
-    if not (run / "facts.json").is_file():
+    if not path.is_file():
         raise InputMissingError(
-            f"{run / 'facts.json'}: missing, so nothing tells whether the tokenizer is the run's: restore it"
+            f"{path}: missing, so nothing tells whether the tokenizer is the run's: restore it"
         )
-    facts = read_table(run / "facts.json")
+    facts = read_table(path)
     if "tokenizer" not in facts:
-        raise FileFormatError(run / "facts.json", "tokenizer is missing: restore the file, or train again")
-    if facts["tokenizer"] != tokenizer.digest:
+        raise FileFormatError(path, "tokenizer is missing: restore the file, or train again")
+    return facts["tokenizer"]
+
+
+def check_own(path: Path, tokenizer: Tokenizer, digest: object) -> None:
+    """Raises FileFormatError where a tokenizer is not the one with this digest: another one of as many ids
+    would give other numbers without a word.
+    """
+    if tokenizer.digest != digest:
         raise FileFormatError(
-            run / "tokenizer.json", "not the tokenizer this run was trained with (facts.json): restore it"
+            path,
+            "not the tokenizer this run was trained with (facts.json): restore it, or begin a new run",
         )
 
 

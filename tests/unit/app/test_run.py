@@ -177,18 +177,8 @@ def test_a_sample_that_fails_is_a_warning(place, capsys, monkeypatch):
         raise LimitError("nothing to say")
 
     monkeypatch.setattr("cutaway.app.outcome.sample", fail)
-    arguments = (
-        "--data.tokenizer",
-        "bytes",
-        "--model.layers",
-        "1",
-        "--model.width",
-        "16",
-        "--model.heads",
-        "2",
-        "--length",
-        "16",
-    )
+    shape = "--model.layers 1 --model.width 16 --model.heads 2"
+    arguments = f"--data.tokenizer bytes {shape} --length 16".split()
     assert main(["train", "text.txt", *SMALL, *arguments, "--out", "runs/silent"]) == 0
     found = capsys.readouterr()
     assert "whole validation data" in found.out and (place / "runs/silent/report.html").exists()
@@ -224,6 +214,9 @@ def test_a_stop_string_ends_the_text(run, capsys):
     assert stopped["finish"] == "stop" and stopped["text"] == text[: text.index(stop)]
 
 
+REPLACE = ("study", "replace", "-m", "RUN", "x", "--at", "blocks.0.out", "--other", "y")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -234,38 +227,8 @@ def test_a_stop_string_ends_the_text(run, capsys):
         (("study", "skip", "-m", "RUN", "x", "--at", "blocks.9"), 64),
         (("study", "ablate", "-m", "RUN", "x", "--at", "blocks.0.attn.mix", "--heads", "9"), 64),
         (("study", "replace", "-m", "RUN", "x", "--at", "blocks.0.out", "--other", "longer"), 64),
-        (
-            (
-                "study",
-                "replace",
-                "-m",
-                "RUN",
-                "x",
-                "--at",
-                "blocks.0.out",
-                "--other",
-                "y",
-                "--positions",
-                "99",
-            ),
-            64,
-        ),
-        (
-            (
-                "study",
-                "replace",
-                "-m",
-                "RUN",
-                "x",
-                "--at",
-                "blocks.0.out",
-                "--other",
-                "y",
-                "--positions",
-                "-1",
-            ),
-            64,
-        ),
+        ((*REPLACE, "--positions", "99"), 64),
+        ((*REPLACE, "--positions", "-1"), 64),
         (("study", "lens", "-m", "RUN", "x", "--best", "-1"), 64),
         (("study", "switch-off", "-m", "RUN", "xy", "--best", "0"), 64),
         (("report", "-m", "RUN", "--text", "nowhere"), 66),
