@@ -1,23 +1,16 @@
 """Taps: names are complete and unique, and where nobody looks the compiled graph has no trace of them."""
 
 import dataclasses
-import importlib
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-import torch
 
 from cutaway import models, spec
 from cutaway.tap import Recorder
+from tests.house.graphs import Job, graphs
 from tests.house.stripped import NAME, strip, write_stripped
 from tests.unit.tiny import SIZES, plan, reads
-
-# torch.compile makes an instance of every autograd.Function it meets, and warns of it itself
-pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 
 ATTENTION = ["q", "k", "v", "scores", "pattern", "mix", "out"]
 NORM = ["scale", "normalized", "out"]
@@ -124,64 +117,34 @@ def test_sites_are_a_function_of_the_spec_and_each_fires_once(kind):
 
 
 @pytest.fixture(scope="module")
-def stripped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    yield from imported(tmp_path_factory.mktemp("stripped"))
+def stripped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stripped")
+    write_stripped(folder, NAME)
+    return folder
 
 
-def imported(folder: Path, name: str = NAME, spoil: tuple[str, str] = ("", "")) -> Iterator[ModuleType]:
-    """The stripped package, imported for a while."""
-    write_stripped(folder, name, spoil)
-    sys.path.insert(0, str(folder))
-    try:
-        yield importlib.import_module(f"{name}.models")
-    finally:
-        sys.path.remove(str(folder))
-        for module in [module for module in sys.modules if module.split(".")[0] == name]:
-            del sys.modules[module]
-
-
-def graph(package: str, preset: str, training: bool, **options: object) -> str:
-    """The code of the graph that torch.compile makes of a tiny model."""
-    codes: list[str] = []
-
-    def capture(module: torch.fx.GraphModule, example: object) -> object:
-        codes.append(module.code)
-        return module.forward
-
-    presets = importlib.import_module(f"{package}.spec").PRESETS
-    model = (
-        importlib.import_module(f"{package}.models").build(presets[preset](**SIZES[preset])).train(training)
-    )
-    inputs = [x.float() if x.is_floating_point() else x for x in reads(plan(preset))]
-    torch._dynamo.reset()
-    torch.compile(model, backend=capture, fullgraph=True)(*inputs, **options)
-    assert len(codes) == 1
-    return codes[0]
-
-
-@pytest.mark.compiled
 @pytest.mark.parametrize(
     ("preset", "training"),
     [("gpt2", False), ("small", True), ("bert", False), ("t5", False), ("vaswani", True), ("vit", False)],
 )
 def test_the_compiled_graph_has_no_trace_of_taps(stripped, preset, training):
-    ours = graph("cutaway", preset, training)
-    assert ours == graph(NAME, preset, training)
+    jobs: list[Job] = [(package, preset, training, "") for package in ("cutaway", NAME)]
+    ours, without = graphs(*jobs, beside=stripped)
+    assert ours == without
     assert len(ours.splitlines()) > 20
 
 
-@pytest.mark.compiled
-def test_a_trace_of_taps_would_be_seen(stripped):
-    ours = graph("cutaway", "gpt2", False)
-    looked = graph("cutaway", "gpt2", False, tap=Recorder(["blocks.0.attn.pattern"]))
+def test_a_trace_of_taps_would_be_seen(tmp_path):
+    jobs: list[Job] = [("cutaway", "gpt2", False, look) for look in ("", "blocks.0.attn.pattern")]
+    ours, looked = graphs(*jobs, beside=tmp_path)
     assert looked != ours and len(looked.splitlines()) > len(ours.splitlines())
 
 
-@pytest.mark.compiled
 def test_a_difference_in_the_source_would_be_seen(tmp_path):
-    spoil = ("self.token(tokens_BL)", "self.token(tokens_BL + 0)")
-    for _ in imported(tmp_path, "cutaway_spoiled", spoil):
-        assert graph("cutaway", "gpt2", False) != graph("cutaway_spoiled", "gpt2", False)
+    write_stripped(tmp_path, "cutaway_spoiled", ("self.token(tokens_BL)", "self.token(tokens_BL + 0)"))
+    jobs: list[Job] = [(package, "gpt2", False, "") for package in ("cutaway", "cutaway_spoiled")]
+    ours, spoiled = graphs(*jobs, beside=tmp_path)
+    assert ours != spoiled
 
 
 @pytest.mark.parametrize(
