@@ -25,7 +25,9 @@ def graphs(*jobs: Job, beside: Path) -> list[str]:
     command = [sys.executable, "-W", "ignore", "-m", "tests.house.graphs", json.dumps(jobs)]
     environment = os.environ | {"PYTHONPATH": str(beside)}
     for _ in range(2):
-        child = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240)
+        child = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240
+        )
         if child.returncode >= 0:
             break
     assert child.returncode == 0, child.stderr
