@@ -12,7 +12,15 @@ from benchmarks.figure import show
 from benchmarks.session import Session
 from cutaway.errors import nearest
 
-NAMES = ("train_throughput", "loss_curve", "time_to_loss", "decode", "trace_overhead", "import_time")
+NAMES = (
+    "train_throughput",
+    "loss_curve",
+    "time_to_loss",
+    "decode",
+    "translate",
+    "trace_overhead",
+    "import_time",
+)
 
 
 def known(name: str) -> str:

@@ -10,17 +10,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import cutaway
-from benchmarks import recipe
+from benchmarks import recipe, sentences
 from benchmarks.shape import Shape, batches
 from cutaway import spec, study
 from cutaway.allocator import keep_large_buffers
 from cutaway.generate import Decoding, Sampling
-from cutaway.models import Single, build, sites
+from cutaway.generate.beam import translate_ids
+from cutaway.models import AnyModel, Paired, Single, build, sites
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import find_recipe
 from cutaway.train.choose import compile_blocks
 from cutaway.train.loop import Training
-from cutaway.train.loss import Batch
+from cutaway.train.loss import Batch, next_token_loss
 from cutaway.train.optim import Optimizers
 from cutaway.train.precision import Working
 
@@ -41,6 +42,9 @@ class Rows:
     def parts(self, step: int) -> list[Batch]:
         rows_BL = self.rows[step % len(self.rows)]
         return [Batch((rows_BL[:, :-1],), rows_BL[:, 1:])]
+
+    def loss(self, model: AnyModel, batch: Batch, total: int) -> Tensor:
+        return next_token_loss(model, batch, total)
 
     def example_ids(self, step: int) -> list[int]:
         return list(range(self.rows.size(1)))
@@ -162,3 +166,48 @@ def adopt(model: Single, theirs: dict[str, Tensor]) -> None:
         copy(f"{mine}.mixer_norm", f"{other}.ln_1")
         copy(f"{mine}.ffn_norm", f"{other}.ln_2")
     assert not own, f"no values for {sorted(own)}"
+
+
+def translating(shape: dict, weights: str) -> Callable[[], list[list[int]]]:
+    """Beam search over the sentences, a batch a call; returns what was written, without the end."""
+    keep_large_buffers()
+    sizes = sentences.Translator(**shape)
+    model = marian(sizes)
+    adopt_marian(model, load_file(weights))
+    asked = dict(begin=sizes.pad, end=sentences.END, beam=sentences.BEAM, max_tokens=sizes.max_tokens)
+    forbidden = (sentences.UNKNOWN, sizes.pad)
+
+    def translate() -> list[list[int]]:
+        written = []
+        for rows in sentences.batches(sizes):
+            found = translate_ids(model, rows, forbidden=forbidden, **asked)
+            written += [list(best.tokens[: len(best.tokens) - best.ended]) for best, *_ in found]
+        return written
+
+    return translate
+
+
+def marian(shape: sentences.Translator) -> Paired:
+    """The 2017 transformer as Marian has it: sines and cosines side by side, a bias on the vocabulary."""
+    plan = spec.vaswani(shape.layers, shape.width, shape.heads, shape.hidden, shape.vocab, dropout=0.0)
+    position = spec.Sinusoidal(layout="halves")
+    source = spec.Tokens(shape.vocab, position, scale=shape.width**0.5)
+    model = build(replace(plan, source=source, head=spec.NextToken(bias=True))).eval()
+    assert isinstance(model, Paired)
+    return model
+
+
+def adopt_marian(model: Paired, theirs: dict[str, Tensor]) -> None:
+    """Copy weights in Hugging Face's Marian layout."""
+    own = dict(model.named_parameters())
+    own.pop("source.token.weight").data.copy_(theirs["model.shared.weight"])
+    own.pop("head.bias").data.copy_(theirs["final_logits_bias"][0])
+    parts = {"ffn.up": "fc1", "ffn.down": "fc2", "mixer_norm": "self_attn_layer_norm"}
+    parts |= {"cross_norm": "encoder_attn_layer_norm", "ffn_norm": "final_layer_norm"}
+    for mine, other in (("attn", "self_attn"), ("cross", "encoder_attn")):
+        projections = (("query", "q"), ("key", "k"), ("value", "v"), ("out", "out"))
+        parts |= {f"{mine}.{long}": f"{other}.{short}_proj" for long, short in projections}
+    for name in list(own):
+        side, _, depth, *part, kind = name.split(".")
+        source = f"model.{side}.layers.{depth}.{parts['.'.join(part)]}.{kind}"
+        own.pop(name).data.copy_(theirs[source])

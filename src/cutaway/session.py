@@ -18,7 +18,10 @@ from cutaway.data.batches import evaluation_windows
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError, nearest
 from cutaway.generate import Completion, Sampling, complete, stream
-from cutaway.models import AnyModel, Single
+from cutaway.generate.fill import Guess, fill
+from cutaway.generate.translate import BEAM, Translation, Translator
+from cutaway.models import AnyModel, Recurrence, Single
+from cutaway.train.classifying import class_chances
 from cutaway.train.loss import Batch, token_losses
 from cutaway.weights.run import read_run
 
@@ -46,6 +49,7 @@ class Session:
     """A model in evaluation mode and its tokenizer.
 
     `length` is the training length and `step` the number of steps the weights took, None where unknown.
+    `labels` are the names of the classes that it sorts into.
     """
 
     model: AnyModel
@@ -53,6 +57,7 @@ class Session:
     length: int | None = None
     path: Path | None = None
     step: int | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def spec(self) -> spec.Model:
@@ -95,13 +100,61 @@ class Session:
         asked = sampling(choices)
         return stream(self.model, self.tokenizer, prompt, max_tokens=max_tokens, sampling=asked, stop=stop)
 
+    def translate(self, sentence: str | Sequence[str], **choices: Any) -> str | list[str]:
+        """The translation of a sentence; a list for several. `choices` are those of `translations`."""
+        sentences = [sentence] if isinstance(sentence, str) else list(sentence)
+        texts = [found.text for found in self.translations(sentences, **choices)]
+        return texts[0] if isinstance(sentence, str) else texts
+
+    def translations(
+        self,
+        sentences: Sequence[str],
+        *,
+        beam: int = BEAM,
+        length_penalty: float = 1.0,
+        max_tokens: int | None = None,
+        best: int = 1,
+        align: bool = False,
+    ) -> list[Translation]:
+        """`translate` with everything that is known: tokens, scores, the others of the `best`, alignments.
+
+        Raises ConfigError for a model that is no encoder-decoder, LimitError for a sentence it cannot read.
+        """
+        asked = Translator(
+            self.model,
+            self.tokenizer,
+            beam=beam,
+            length_penalty=length_penalty,
+            max_tokens=max_tokens,
+            best=best,
+        )
+        found = asked.translate(asked.encode_all(sentences))
+        return asked.align(found) if align else found
+
+    def fill(self, text: str, best: int = 5) -> list[list[Guess]]:
+        """For each `[MASK]` of a text the likeliest tokens, best first; raises as `generate.fill` does."""
+        return fill(self.model, self.tokenizer, text, best)
+
+    def classify(self, text: str | Sequence[str]) -> dict[str, float] | list[dict[str, float]]:
+        """The probability of each class, by its label; a list for several texts.
+
+        Of a text longer than the training length the beginning counts. Raises ConfigError for a model that
+        was not trained on labelled sentences.
+        """
+        if not self.labels:
+            raise ConfigError("classes: this model was not trained on labelled sentences (data Labelled)")
+        texts = [text] if isinstance(text, str) else list(text)
+        chances = class_chances(self.model, self.tokenizer, texts, self.length).tolist()
+        found = [dict(zip(self.labels, row, strict=True)) for row in chances]
+        return found[0] if isinstance(text, str) else found
+
     def loss(self, text: str, per_token: bool = False) -> Loss:
         """How well the model predicts a text: windows of the training length that share nothing.
 
         Raises LimitError for a text of fewer than two tokens, ConfigError for a model that predicts no next
         token.
         """
-        if not isinstance(self.model, Single) or self.model.sees != "past":
+        if not isinstance(self.model, Single | Recurrence) or self.model.sees != "past":
             raise ConfigError("the loss of a text needs a model that predicts the next token of one")
         tokens = self.tokenizer.encode(text)
         if len(tokens) < 2:
@@ -139,7 +192,8 @@ def load(
     """
     keep_large_buffers()
     found = read_run(path, step=step, device=device, dtype=dtype)
-    return Session(found.model, found.tokenizer, found.recipe.run.length, Path(path), found.step)
+    length = found.recipe.run.length
+    return Session(found.model, found.tokenizer, length, Path(path), found.step, found.labels)
 
 
 def sampling(choices: dict[str, Any]) -> Sampling:

@@ -4,7 +4,9 @@ Every forward takes `tap`, calls `tap("name", value)` at points worth naming, an
 its children. The default, `off`, returns its argument: eager it costs about 0.1 us, compiled it leaves no
 trace. A stack gives each block a recorder whose names are relative to the block (`inside`) and collects what
 it saw (`gather`): a full path would differ from block to block and make per-block compilation recompile for
-each layer. `in_force` lets edits stand for a while: a model called without a tap asks for them (`standing`).
+each layer. A loop over positions gives each turn a tap of its own (`during`) and joins what they saw: a name
+still fires once. `in_force` lets edits stand for a while: a model called without a tap asks for them
+(`standing`).
 """
 
 import threading
@@ -13,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from cutaway.errors import TapError
@@ -40,6 +43,13 @@ class Tap:
         """The same tap for a step of decoding whose first position is `first`."""
         return self
 
+    def during(self, place: int, count: int) -> "Tap":
+        """A tap for one turn, `place`, of a loop over `count` positions."""
+        return self
+
+    def join(self) -> None:
+        """Take over what the turns have seen, one position behind the other along the last axis but one."""
+
     def wants(self, *names: str) -> bool:
         """Whether somebody reads or edits one of these."""
         return False
@@ -55,13 +65,15 @@ off = Tap()
 class Scene(NamedTuple):
     """Where an edit is applied: the tap's name, what was seen before in the same block, which positions.
 
-    `first` is the position of the value's first row; `whole` is false in a step of decoding.
+    `first` is the position of the value's first row; `whole` is false in a step of decoding and in a turn of
+    a loop, and `turn` then says which one, of how many.
     """
 
     name: str
     recall: Callable[[str], Tensor]
     first: int
     whole: bool
+    turn: tuple[int, int] | None = None
 
 
 class Edit:
@@ -134,10 +146,12 @@ class Chain(Edit):
 
 
 def fitting(other: Tensor, value: Tensor, scene: Scene) -> Tensor:
-    """`other` in the value's dtype and on its device.
+    """`other` in the value's dtype and on its device; in a turn of a loop, its row for that turn.
 
     Raises TapError where it does not broadcast to the value's shape.
     """
+    if scene.turn is not None and other.dim() > 1 and other.size(-2) == scene.turn[1]:
+        other = other[..., scene.turn[0], None, :]
     own, shape = other.shape, value.shape
     if len(own) > len(shape) or any(a not in (1, b) for a, b in zip(own[::-1], shape[::-1], strict=False)):
         raise TapError(f"edit at {scene.name}: {tuple(own)} does not fit {tuple(shape)}")
@@ -158,6 +172,8 @@ class Recorder(Tap):
             for need in edit.needs
         )
         self.first, self.whole = 0, True
+        self.turn: tuple[int, int] | None = None
+        self.turns: list[Recorder] = []
         self.seen: dict[str, Tensor] = {}
         self.held: dict[str, Tensor] = {}
         self.fired: dict[str, bool] = {}
@@ -169,9 +185,8 @@ class Recorder(Tap):
                 raise TapError(f"tap {full} fired twice in one forward pass (activation checkpointing?)")
             self.fired[full] = True
             folder = full.rpartition(".")[0]
-            scene = Scene(
-                full, lambda near: self.held[f"{folder}.{near}" if folder else near], self.first, self.whole
-            )
+            path = f"{folder}." if folder else ""
+            scene = Scene(full, lambda near: self.held[path + near], self.first, self.whole, self.turn)
             edited = self.changes[full](value, scene)
             if edited.shape != value.shape:
                 raise TapError(f"edit at {full}: {tuple(edited.shape)} does not fit {tuple(value.shape)}")
@@ -190,7 +205,7 @@ class Recorder(Tap):
             return off
         same = Recorder.__new__(Recorder)
         same.keep, same.changes, same.needs, same.path = self.keep, self.changes, self.needs, prefix
-        same.first, same.whole = self.first, self.whole
+        same.first, same.whole, same.turn, same.turns = self.first, self.whole, self.turn, []
         same.seen, same.held, same.fired = self.seen, self.held, self.fired
         return same
 
@@ -201,7 +216,7 @@ class Recorder(Tap):
         cut = len(prefix)
         keep = [name[cut:] for name in self.keep if name.startswith(prefix)]
         own = Recorder(keep, {n[cut:]: e for n, e in self.changes.items() if n.startswith(prefix)})
-        own.first, own.whole = self.first, self.whole
+        own.first, own.whole, own.turn = self.first, self.whole, self.turn
         return own
 
     def gather(self, block: str, tap: Tap) -> None:
@@ -213,6 +228,19 @@ class Recorder(Tap):
     def starting(self, first: int) -> "Tap":
         self.first, self.whole = first, False
         return self
+
+    def during(self, place: int, count: int) -> "Tap":
+        own = Recorder(self.keep, self.changes, self.path)
+        own.first, own.whole, own.turn = self.first + place, False, (place, count)
+        self.turns.append(own)
+        return own
+
+    def join(self) -> None:
+        for name in {name: None for own in self.turns for name in own.seen}:
+            self.seen[name] = torch.cat([own.seen[name] for own in self.turns], dim=-2)
+        for own in self.turns:
+            self.fired.update(own.fired)
+        self.turns.clear()
 
     def wants(self, *names: str) -> bool:
         return any(self.path + n in self.keep or self.path + n in self.changes for n in names)

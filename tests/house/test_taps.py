@@ -159,6 +159,10 @@ def test_a_difference_in_the_source_would_be_seen(tmp_path):
         ),
         ("tap = standing(self, tap)\nx = 1", "x = 1"),
         ("inner = tap.inside('b')\ny = h(x, tap=inner)\ntap.gather('b', inner)", "y = h(x)"),
+        (
+            "for p in range(n):\n    inner = tap.during(p, n)\n    y = h(y, tap=inner.at('b'))\ntap.join()",
+            "for p in range(n):\n    y = h(y)",
+        ),
     ],
 )
 def test_stripping(source, want):

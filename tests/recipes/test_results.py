@@ -19,7 +19,7 @@ from cutaway.app.results import (
 )
 from cutaway.errors import ConfigError, InputMissingError
 from cutaway.spec.read import read_recipe
-from cutaway.spec.recipes import shipped_recipes
+from cutaway.spec.recipes import find_recipe, group_of, shipped_groups, shipped_recipes
 
 EXPECTED = Expected("validation", "nats", "less", 1.88, "a paper", 0.02, (1, 2, 3))
 RESULT = SeedResult(
@@ -51,9 +51,10 @@ def folder(tmp_path):
 def test_every_recipe_is_whole(name):
     folder = shipped_recipes()[name]
     recipe, expected = read_recipe(folder / "recipe.toml"), read_expected(folder)
-    assert recipe.name == name and expected.seeds and expected.source
-    assert (folder / "README.md").read_text().startswith(f"# {name}: ")
-    assert "__main__" in (folder / "figure.py").read_text()
+    assert recipe.name == folder.name and expected.seeds and expected.source
+    told, title = (folder.parent, group) if (group := group_of(name)) else (folder, name)
+    assert (told / "README.md").read_text().startswith(f"# {title}: ")
+    assert "__main__" in (told / "figure.py").read_text()
     for result in read_results(folder):
         assert result.seed in expected.seeds and result.value == result.figures[expected.measure]
 
@@ -167,3 +168,26 @@ def test_the_figure_is_drawn_from_the_results(folder):
     shutil.rmtree(folder / "results")
     with pytest.raises(InputMissingError, match="no seed yet"):
         draw_curves(folder)
+
+
+def test_a_group_is_run_in_turn_and_what_is_there_is_passed_over(tmp_path, monkeypatch, capsys):
+    folders = {f"ladder/{name}": tmp_path / "ladder" / name for name in ("1-low", "2-high")}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    write_result(folders["ladder/1-low"] / "results", replace(RESULT, recipe="1-low", seed=2))
+    monkeypatch.setattr("cutaway.app.recipes.shipped_recipes", lambda: folders)
+    monkeypatch.setattr("cutaway.app.recipes.shipped_groups", lambda: {"ladder": tuple(folders)})
+    trained: list[tuple[str, int]] = []
+    monkeypatch.setattr("cutaway.app.recipes.run_one", lambda o: trained.append((o.name, o.seed)) or 0)
+    assert main(["recipes", "run", "ladder", "--seed", "2"]) == 0
+    assert trained == [("ladder/2-high", 2)] and "ladder/1-low: there already" in capsys.readouterr().err
+    assert main(["recipes", "run", "ladder", "--seed", "2", "--out", str(tmp_path)]) == 2
+    assert "leave --out" in capsys.readouterr().err
+
+
+def test_a_member_of_a_group_begins_with_the_run_of_another(tmp_path):
+    folders = shipped_groups()
+    assert all(group_of(name) == group for group, names in folders.items() for name in names)
+    assert group_of("stdlib") == "" == group_of("nothing/there")
+    with pytest.raises(ConfigError, match="a group of recipes; name one of multi30k-ladder/1-lstm"):
+        find_recipe("multi30k-ladder")

@@ -18,10 +18,21 @@ SIZES: dict[str, dict[str, int]] = {
     "quick": {"layers": 2, "width": 16, "heads": 4, "vocab": VOCAB},
 }
 
+PRIOR: dict[str, dict[str, int]] = {
+    "lstm": {"layers": 2, "width": 16, "vocab": VOCAB},
+    "gru": {"layers": 2, "width": 16, "vocab": VOCAB},
+    "sutskever": {"layers": 2, "width": 16, "vocab": VOCAB},
+    "cho": {"layers": 2, "width": 16, "vocab": VOCAB},
+    "bahdanau": {"layers": 2, "width": 16, "vocab": VOCAB},
+    "luong": {"layers": 2, "width": 16, "vocab": VOCAB},
+    "gehring": {"layers": 2, "width": 16, "vocab": VOCAB, "length": 12},
+}
+PAIRS = [name for name in PRIOR if name not in ("lstm", "gru")]
+
 
 def plan(preset: str, **sizes: object) -> spec.Model:
     """A small spec of a preset."""
-    return spec.PRESETS[preset](**(SIZES[preset] | sizes))
+    return spec.PRESETS[preset](**((SIZES | PRIOR)[preset] | sizes))
 
 
 def redrawn(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -45,7 +56,7 @@ def tiny(preset: str, **sizes: object) -> AnyModel:
 def reads(of: spec.Model, batch: int = 2, length: int = 7, seed: int = 1) -> tuple[Tensor, ...]:
     """What a model of this spec reads."""
     generator = torch.Generator().manual_seed(seed)
-    if isinstance(of, spec.Paired):
+    if isinstance(of, spec.Paired | spec.Seq2Seq):
         both = (torch.randint(0, VOCAB, (batch, size), generator=generator) for size in (length, length - 2))
         return tuple(both)
     if isinstance(of.input, spec.Patches):

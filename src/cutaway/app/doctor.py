@@ -78,7 +78,7 @@ def diagnose(quickly: bool) -> Diagnosis:
     from cutaway.train.measure import machine
 
     model = build(quick(layers=1, width=WIDTH, vocab=64))
-    choice = choose(model, replace(TRIAL, compile="off"), TRIAL.length)
+    choice = choose(model, replace(TRIAL, compile="off"), TRIAL.batch, TRIAL.length)
     measured = machine()
     return Diagnosis(
         cutaway=cutaway.__version__,

@@ -4,22 +4,13 @@ from dataclasses import dataclass
 
 from cutaway import spec
 from cutaway.data.baseline import trigram_bits, unigram_bits
-from cutaway.data.tasks import ALPHABET, TASKS
-from cutaway.data.tokenizer import Tokenizer
-from cutaway.errors import CutawayError, LimitError
-from cutaway.generate import Sampling, complete
-from cutaway.generate.decode import positions
-from cutaway.models import AnyModel, Paired
+from cutaway.errors import CutawayError
 from cutaway.session import load
 from cutaway.study.report import write_report
+from cutaway.train.language import Language
 from cutaway.train.progress import Reporter
 from cutaway.train.runner import Result
-from cutaway.train.task import Language, make_task
-
-SAMPLE_TOKENS = 160
-STRING_TOKENS = 32
-REPORT_TOKENS = 256
-WORD = "cutaway"  # to be reversed and sorted
+from cutaway.train.tasks import make_task
 
 
 @dataclass(frozen=True)
@@ -35,45 +26,11 @@ class Outcome:
     report: str
 
 
-def sample(model: AnyModel, tokenizer: Tokenizer) -> str:
-    """A text the model writes: always with the same random numbers, so that samples of a run compare."""
-    if isinstance(model, Paired):
-        given, tokens = strings(model, tokenizer), min(STRING_TOKENS, room(model))
-        written = complete(model, tokenizer, given, max_tokens=tokens, sampling=Sampling(temperature=0))
-        return "\n".join(f"{one} -> {text.text}" for one, text in zip(given, written, strict=True))
-    sampling = Sampling(temperature=0.8, top_p=0.95, seed=0)
-    start, tokens = beginning(tokenizer), min(SAMPLE_TOKENS, room(model))
-    return start + complete(model, tokenizer, [start], max_tokens=tokens, sampling=sampling)[0].text
-
-
-def room(model: AnyModel) -> int:
-    """How many tokens the model has positions for behind the first, on either side."""
-    return (positions(model) or SAMPLE_TOKENS + 1) - 1
-
-
-def beginning(tokenizer: Tokenizer) -> str:
-    """What a sample begins with: a document's beginning, a newline, or where there is neither any token."""
-    if tokenizer.end is not None:
-        return ""
-    try:
-        tokenizer.encode("\n")
-    except LimitError:
-        return tokenizer.decode([0])
-    return "\n"
-
-
-def strings(model: AnyModel, tokenizer: Tokenizer) -> tuple[str, ...]:
-    """An example of each of the tasks on strings, in the letters the tokenizer knows, as long as fits."""
-    letters = [letter for letter in ALPHABET if tokenizer.inner.token_to_id(letter) is not None]
-    word = "".join(letters[ALPHABET.index(letter) % len(letters)] for letter in WORD)
-    return tuple(task + word[: room(model)] for task in TASKS)
-
-
 def conclude(recipe: spec.Recipe, result: Result, say: Reporter) -> Outcome:
     """Measures what counting alone reaches, takes a last sample, writes the report."""
     session = load(result.out)
     task = make_task(recipe.data, recipe.run, session.tokenizer)
-    text: str | tuple[str, str]
+    baselines: dict[str, float] = {}
     if isinstance(task, Language):
         tokens = task.validation.tokens
         bits = {"unigram": unigram_bits, "trigram": trigram_bits}
@@ -81,17 +38,13 @@ def conclude(recipe: spec.Recipe, result: Result, say: Reporter) -> Outcome:
             f"{name}_bits_per_byte": count(task.train.tokens, tokens, task.vocab) / task.validation.bytes
             for name, count in bits.items()
         }
-        most = min(REPORT_TOKENS, recipe.run.length)
-        text = session.tokenizer.decode(tokens[:most])
-    else:
-        baselines = {}
-        source = strings(session.model, session.tokenizer)[0]
-        text = (source, source[:0:-1])
-    report = result.out / "report.html"
-    write_report(session, text, report, run=result.out)
+    report = ""
+    if (text := task.shown()) is not None:
+        report = str(result.out / "report.html")
+        write_report(session, text, result.out / "report.html", run=result.out)
     written = ""
     try:
-        written = sample(session.model, session.tokenizer)
+        written = task.sample(session.model)
     except CutawayError as problem:
         say.warn(f"no sample: {problem}")
     return Outcome(
@@ -101,7 +54,7 @@ def conclude(recipe: spec.Recipe, result: Result, say: Reporter) -> Outcome:
         result.counters["seconds"],
         int(result.counters["tokens"]),
         written,
-        str(report),
+        report,
     )
 
 
@@ -117,6 +70,7 @@ def describe(outcome: Outcome) -> list[str]:
         f"trained on {outcome.tokens:,} tokens in {outcome.seconds:.0f} s",
         "a sample:",
         *("  | " + line for line in outcome.sample.split("\n")),
-        f"report: {outcome.report}",
     ]
+    if outcome.report:
+        lines.append(f"report: {outcome.report}")
     return lines

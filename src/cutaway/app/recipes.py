@@ -6,31 +6,24 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from cutaway.app.options import Flag, option, parse
 from cutaway.app.results import (
     Row,
-    SeedResult,
     check_judgeable,
+    file_name,
     judge,
     read_expected,
     read_results,
-    recipe_folder,
     summarise,
-    training_curve,
     write_result,
 )
-from cutaway.errors import ConfigError, OutputExistsError, nearest
-from cutaway.spec.read import read_recipe
-from cutaway.spec.recipes import RECIPE, find_recipe, shipped_recipes
-from cutaway.spec.run import Recipe, Text
-
-if TYPE_CHECKING:
-    from cutaway.train.progress import Reporter
-    from cutaway.train.runner import Result
+from cutaway.app.seeds import ask, check_text, fetched, train_seed, write_page
+from cutaway.errors import ConfigError, nearest
+from cutaway.spec.recipes import RECIPE, shipped_groups, shipped_recipes
 
 COLUMNS = ("recipe", "published", "ours", "seeds", "spread", "seconds", "command", "commit", "source")
 NUMBERS = {"published", "ours", "seeds", "spread", "seconds"}
@@ -57,14 +50,14 @@ class Train:
 
     name: tyro.conf.Positional[str]
     seed: Annotated[int, option(help="the seed")]
-    data: Annotated[tuple[str, ...], option(help="texts in place of a download")] = ()
+    data: Annotated[tuple[str, ...], option(help="texts, or a folder, in place of a download")] = ()
     out: Annotated[Path | None, option(help="folder of the run (runs/NAME-seed-K)")] = None
     json: Annotated[Flag, option(help="print the result as JSON and nothing else")] = False
 
 
 @dataclass(frozen=True)
 class Run(Train):
-    """Train a recipe with one seed and write the result into its results/."""
+    """Train a recipe, or those of a group in turn, with one seed; write the results into their results/."""
 
     results: Annotated[Path | None, option(help="folder for seed-K.json (RECIPE/results)")] = None
 
@@ -106,14 +99,15 @@ def show_list(options: List) -> int:
 
 
 def title(folder: Path) -> str:
-    """The first line of a recipe's README, which says what it is."""
+    """The first line of a recipe's README, or where its group has the README of recipe.toml: what it is."""
     readme = folder / "README.md"
-    first = readme.read_text(encoding="utf-8").split("\n", 1)[0] if readme.is_file() else ""
+    told = readme if readme.is_file() else folder / RECIPE
+    first = told.read_text(encoding="utf-8").split("\n", 1)[0]
     return first.lstrip("# ").removeprefix(f"{folder.name}: ")
 
 
 def show_table(options: Table) -> int:
-    rows = [summarise(folder) for folder in shipped_recipes().values()]
+    rows = [summarise(folder, name) for name, folder in shipped_recipes().items()]
     print(json.dumps([asdict(row) for row in rows])) if options.json else print_rows(rows)
     return 0
 
@@ -137,9 +131,24 @@ def print_rows(rows: list[Row]) -> None:
 
 
 def run_seed(options: Run) -> int:
-    plan = fetched(ask(options))
+    members = shipped_groups().get(options.name)
+    if members is None:
+        return run_one(options)
+    if options.out or options.results:
+        raise ConfigError(f"{options.name}: its recipes are run in turn; leave --out and --results out")
+    for name in members:
+        if (path := shipped_recipes()[name] / "results" / file_name(options.seed)).is_file():
+            print(f"{name}: there already: {path}", file=sys.stderr)
+        else:
+            run_one(replace(options, name=name))
+    return 0
+
+
+def run_one(options: Run) -> int:
+    """Trains one recipe with one seed, and writes what came out."""
+    plan = fetched(ask(options.name, options.seed, options.data, options.out, options.json))
     results = options.results or plan.folder / "results"
-    command = f"cutaway recipes run {plan.folder.name} --seed {options.seed}"
+    command = f"cutaway recipes run {options.name} --seed {options.seed}"
     if not check_text(plan, results, "leave --data out, or name another folder by --results"):
         command += f" --data {shlex.join(plan.texts)}"
     run, result = train_seed(plan, command)
@@ -149,12 +158,13 @@ def run_seed(options: Run) -> int:
         print(json.dumps(asdict(result)))
     else:
         unit = read_expected(plan.folder).unit
-        print(f"{result.value:.4f} {unit} in {result.seconds:.1f} s of training -> {path}\nreport: {report}")
+        print(f"{result.value:.4f} {unit} in {result.seconds:.1f} s of training -> {path}")
+        print_report(report)
     return 0
 
 
 def verify_seed(options: Verify) -> int:
-    plan = ask(options)
+    plan = ask(options.name, options.seed, options.data, options.out, options.json)
     expected, committed = read_expected(plan.folder), read_results(plan.folder)
     check_judgeable(expected, committed)
     if plan.texts and not committed:
@@ -168,116 +178,12 @@ def verify_seed(options: Verify) -> int:
     if options.json:
         print(json.dumps({"agrees": verdict.agrees, "said": verdict.said, "value": result.value}))
     else:
-        print(f"{verdict.said}\nreport: {report}")
+        print(verdict.said)
+        print_report(report)
     return 0 if verdict.agrees else 1
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What will be trained: `texts` are those of --data, none where they are the recipe's own after all."""
-
-    folder: Path
-    recipe: Recipe
-    out: Path
-    texts: tuple[str, ...]
-    say: "Reporter"
-
-
-def ask(options: Train) -> Plan:
-    """What the options mean.
-
-    Raises ConfigError where they do not fit, OutputExistsError where a run is in the way.
-    """
-    from cutaway.app.progress import reporter
-    from cutaway.data.download import keep_copy
-    from cutaway.train.progress import Silent
-    from cutaway.train.records import check_new
-
-    recipe = read_recipe(find_recipe(options.name))
-    folder = recipe_folder(options.name)
-    if not (folder / RECIPE).is_file():
-        raise ConfigError(f"{options.name}: name a recipe or its folder, so that its expected.json is known")
-    recipe = replace(recipe, run=replace(recipe.run, seed=options.seed))
-    texts = options.data
-    if texts:
-        if not isinstance(recipe.data, Text):
-            raise ConfigError(f"--data: {recipe.name} makes its own examples; leave the option out")
-        source = recipe.data.source
-        if texts == source or (len(texts) == len(source) == 1 and keep_copy(source[0], texts[0])):
-            texts = ()
-        else:
-            recipe = replace(recipe, data=replace(recipe.data, source=texts))
-    out = options.out or Path("runs") / f"{recipe.name}-seed-{options.seed}"
-    try:
-        check_new(out)
-    except OutputExistsError:
-        raise OutputExistsError(f"{out}: holds a run already; choose another --out or delete it") from None
-    say = Silent() if options.json else reporter(recipe.run.steps)
-    return Plan(folder, recipe, out, texts, say)
-
-
-def fetched(plan: Plan) -> Plan:
-    """The same with a public text on this machine."""
-    from cutaway.data.download import with_local_data
-
-    return replace(plan, recipe=with_local_data(plan.recipe))
-
-
-def check_text(plan: Plan, results: Path, remedy: str) -> bool:
-    """Whether the text is the recipe's own; ConfigError where the seeds in `results` learned another.
-
-    Only a text that was named is looked at: `stdlib:` differs a little from one Python to the next.
-    """
-    seeds = [seed for seed in read_results(plan.folder, results) if "data" in seed.facts]
-    others = [seed for seed in seeds if "--data" in seed.command]
-    if not plan.texts and not others:
-        return True
-    from cutaway.train.task import make_task
-
-    digest = make_task(plan.recipe.data, plan.recipe.run).digest
-    if seeds and digest not in {seed.facts["data"] for seed in seeds}:
-        said = f"--data {shlex.join(plan.texts)}" if plan.texts else plan.folder.name
-        remedy = remedy if plan.texts else "give the --data that their commands name"
-        raise ConfigError(f"{said}: not the text that the seeds in {results} were trained on; {remedy}")
-    return not plan.texts or digest in {seed.facts["data"] for seed in seeds if seed not in others}
-
-
-def write_page(plan: Plan, run: "Result") -> str:
-    """Writes report.html into a finished run's folder, as `cutaway train` does, and says where it is."""
-    from cutaway.app.outcome import conclude
-
-    return conclude(plan.recipe, run, plan.say).report
-
-
-def train_seed(plan: Plan, command: str) -> tuple["Result", SeedResult]:
-    """Trains, and returns the run and what came out. Evaluations are not in the seconds."""
-    from cutaway.app.outcome import sample
-    from cutaway.train.runner import Runner
-
-    folder, recipe = plan.folder, plan.recipe
-    expected = read_expected(folder)
-    result = Runner(recipe, plan.out, say=plan.say, sampler=sample).train()
-    if expected.measure not in result.figures:
-        raise ConfigError(
-            f"{folder}/expected.json: measure: {expected.measure} is no figure of this run; "
-            f"{nearest(expected.measure, result.figures)}"
-        )
-    return result, SeedResult(
-        recipe=folder.name,
-        seed=recipe.run.seed,
-        value=result.figures[expected.measure],
-        figures=result.figures,
-        seconds=round(result.counters["seconds"], 2),
-        tokens=int(result.counters["tokens"]),
-        parameters=int(str(result.facts["parameters"])),
-        command=command,
-        commit=str(result.facts["commit"]) if result.facts.get("commit") else None,
-        facts={name: str(result.facts[name]) for name in FACTS if result.facts.get(name) is not None},
-        curve=training_curve(plan.out),
-    )
-
-
-FACTS = (
-    *("cutaway", "torch", "python", "platform", "processor", "device", "gpu"),
-    *("precision", "compile", "threads", "data"),
-)
+def print_report(path: str) -> None:
+    """Where the page is, if there is one."""
+    if path:
+        print(f"report: {path}")

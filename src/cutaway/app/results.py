@@ -110,20 +110,21 @@ def recipe_folder(name: str) -> Path:
     return shipped_recipes().get(name) or Path(name)
 
 
-def summarise(folder: Path) -> Row:
-    """The line of one recipe."""
+def summarise(folder: Path, name: str = "") -> Row:
+    """The line of one recipe, called by its folder where it has no other `name`."""
+    name = name or folder.name
     expected, results = read_expected(folder), read_results(folder)
     values = [result.value for result in results]
     commits = dict.fromkeys(result.commit for result in results if result.commit)
     return Row(
-        name=folder.name,
+        name=name,
         published=expected.published,
         source=expected.source,
         ours=sum(values) / len(values) if values else None,
         seeds=len(values),
         spread=max(values) - min(values) if values else None,
         seconds=sum(result.seconds for result in results) / len(results) if results else None,
-        command=f"cutaway recipes run {folder.name} --seed K",
+        command=f"cutaway recipes run {name} --seed K",
         commit=" ".join(commits) or None,
     )
 

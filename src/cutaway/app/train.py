@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> int:
     if options.print_config:
         print(write_recipe(recipe), end="")
         return 0
-    from cutaway.app.outcome import conclude, describe, sample
+    from cutaway.app.outcome import conclude, describe
     from cutaway.app.progress import reporter
     from cutaway.data.download import with_local_data
     from cutaway.train.progress import Silent
@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> int:
     if options.tensorboard:
         find_writer()  # before the run and not after it
     say = Silent() if options.json else reporter(recipe.run.steps)
-    runner = Runner(with_local_data(recipe), out, say=say, sampler=sample)
+    runner = Runner(with_local_data(recipe), out, say=say)
     result = runner.train(options.resume)
     if options.tensorboard:
         write_events(out)

@@ -1,11 +1,16 @@
 """The bytes a token stands for, from its name in a tokenizer.json.
 
 Byte-level vocabularies (Radford et al. 2019) name every byte by a printable character; byte-fallback ones
-(Kudo & Richardson 2018) write a space as U+2581 and a lone byte as <0xNN>; others name a token by its text.
+(Kudo & Richardson 2018) write a space as U+2581 and a lone byte as <0xNN>; marked ones (subword-nmt) end in
+@@ where a word goes on, and elsewhere a space follows; the rest name a token by its text.
 """
 
 import json
+import re
 from collections.abc import Callable
+
+MARK = "@@"
+MARKS = r"@@ |@@ ?\z"  # in the library's regular expressions; \z, as $ is also the end of any line
 
 
 def _byte_alphabet() -> list[str]:
@@ -20,8 +25,10 @@ BYTE_OF_CHARACTER = {character: value for value, character in enumerate(BYTE_CHA
 
 
 def speller(record: dict) -> Callable[[str], bytes]:
-    """The function from a token's name to its bytes, by the decoder: byte-level, byte fallback, or plain."""
+    """The function from a token's name to its bytes, by the decoder."""
     decoder = json.dumps(record["decoder"])
+    if json.dumps(MARKS) in decoder:
+        return _spell_marked
     if '"ByteLevel"' in decoder:
         return _spell_byte_level
     if '"ByteFallback"' in decoder:
@@ -39,3 +46,12 @@ def _spell_byte_fallback(name: str) -> bytes:
     if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
         return bytes.fromhex(name[3:5])
     return name.replace("\u2581", " ").encode()
+
+
+def join_marks(line: str) -> str:
+    """A line of pieces in whole words again, as `sed -r 's/(@@ )|(@@ ?$)//g'` makes it."""
+    return re.sub(r"@@ |@@ ?\Z", "", line)
+
+
+def _spell_marked(name: str) -> bytes:
+    return (name[: -len(MARK)] if name.endswith(MARK) else name + " ").encode()

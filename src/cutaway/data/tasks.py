@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cutaway.data.begin import START
 from cutaway.data.mixing import mix, seed_key
-from cutaway.data.tokenizer import END, Tokenizer, character_tokenizer
+from cutaway.data.record import END, PAD, START
+from cutaway.data.tokenizer import Tokenizer, character_tokenizer
 from cutaway.errors import ConfigError
 
-PAD = "<|pad|>"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 TASKS = "RS"
 PAD_ID, START_ID, END_ID = 0, 1, 2

@@ -160,7 +160,7 @@ def _read_stdlib() -> list[Document]:
 def _read_source(path: Path, root: Path) -> list[Document]:
     documents = []
     for file in _files_below(path) if path.is_dir() else [path]:
-        data = _read_bytes(file)
+        data = read_bytes(file)
         marked = data.startswith(BYTE_ORDER_MARKS)
         if path.is_dir() and not marked and b"\0" in data[:BINARY_PROBE_BYTES]:
             continue
@@ -182,7 +182,11 @@ def _files_below(folder: Path, left_out: frozenset[str] = frozenset()) -> list[P
     )
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file, unpacked where its name ends in .gz.
+
+    Raises InputMissingError where it cannot be read, FileFormatError where it is damaged or far too large.
+    """
     try:
         if path.suffix != ".gz":
             return path.read_bytes()

@@ -1,12 +1,13 @@
 """Tokenizers: text to integer ids and back.
 
-Three kinds of our own, each kept as a `tokenizer.json` of the tokenizers library, as Hugging Face reads it.
+Four kinds of our own, each kept as a `tokenizer.json` of the tokenizers library, as Hugging Face reads it.
 bytes: the id is the value of the UTF-8 byte; 256 is the end token; any text.
 characters: an id for each distinct character, in sorted order, and no end token, as nanoGPT has it.
 bpe: byte-level byte-pair encoding, subwords (Sennrich et al. 2016, Radford et al. 2019), the last id ends a
 document; any text. A tokenizer.json of another origin counts as this kind.
+marked: an id for each piece of a text that subword-nmt has cut, and `<unk>` for all others (`data.pairing`).
 
-Text never turns into the end token: `<|end|>` written in a text is seven ordinary characters.
+Text never turns into a special token: `<|end|>` written in a text is seven ordinary characters.
 """
 
 import hashlib
@@ -14,27 +15,38 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
-from cutaway.data.spelling import BYTE_CHARACTERS, speller
+from cutaway.data.record import (
+    ANY_CHARACTER,
+    END,
+    PAD,
+    START,
+    UNKNOWN,
+    WORD_BORDER,
+    Kind,
+    check_record,
+    kind_of,
+)
+from cutaway.data.spelling import BYTE_CHARACTERS, join_marks, speller
 from cutaway.data.text import Document
 from cutaway.errors import ConfigError, FileFormatError, InputMissingError, LimitError, nearest
 
-END = "<|end|>"
-ANY_CHARACTER = r"[\s\S]"
 PIECE_CHARACTERS = 2**16
 BATCH_CHARACTERS = 2**22  # bounds the memory of the library's results, about 100 bytes a token
 MOST_FILE_BYTES = 2**28
 KINDS = ("bytes", "characters", "bpe")
-Kind = Literal["bytes", "characters", "bpe"]
 
 
 class Tokenizer:
-    """Text to ids and back; `vocab` ids in all, `end` the id that closes a document, or None."""
+    """Text to ids and back: `vocab` ids in all.
+
+    `end` closes a document, `pad` fills a batch up, `start` begins a target, `unknown` stands for pieces
+    without an id; each is None where the tokenizer has none.
+    """
 
     def __init__(self, inner: tokenizers.Tokenizer, end: str = END):
         inner.no_truncation()
@@ -44,9 +56,9 @@ class Tokenizer:
         self.record = json.loads(inner.to_str())
         self.names = {number: name for name, number in inner.get_vocab(with_added_tokens=True).items()}
         self.vocab: int = max(self.names) + 1
-        self.end: int | None = inner.token_to_id(end)
+        self.pad, self.start, self.end, self.unknown = map(inner.token_to_id, (PAD, START, end, UNKNOWN))
         self.special = {entry["id"] for entry in self.record["added_tokens"] if entry["special"]}
-        self.kind: Kind = _kind(self.record)
+        self.kind: Kind = kind_of(self.record)
 
     @cached_property
     def digest(self) -> str:
@@ -60,6 +72,8 @@ class Tokenizer:
                 return np.frombuffer(_utf8(text), np.uint8).astype(np.int64)
             case "characters":
                 return self._encode_characters(text)
+            case "marked":
+                return self._encode_marked(text)
             case "bpe":
                 return np.concatenate([np.empty(0, np.int64), *self._encode_batch(self._pieces(text))])
 
@@ -87,8 +101,15 @@ class Tokenizer:
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Sequence[int] | np.ndarray) -> bytes:
-        """The bytes of ids, one token's after the other's: exact even in the middle of a character."""
-        return b"".join([self.token_bytes(int(number)) for number in ids])
+        """The bytes of ids, one token's after the other's: exact even in the middle of a character.
+
+        Of marked text without the space that would follow the last word.
+        """
+        pieces = [self.token_bytes(int(number)) for number in ids]
+        if self.kind == "marked":
+            names = [self.names[number] for number in map(int, ids) if number not in self.special]
+            return join_marks(WORD_BORDER.join(names)).encode()
+        return b"".join(pieces)
 
     def token_bytes(self, number: int) -> bytes:
         """The bytes one token stands for, none for a special one; LimitError where there is no such id."""
@@ -135,6 +156,15 @@ class Tokenizer:
             )
         return ids
 
+    def _encode_marked(self, text: str) -> np.ndarray:
+        _utf8(text)
+        pieces = [piece for piece in text.split(WORD_BORDER) if piece]
+        return np.array([self._piece_ids.get(piece, self.unknown) for piece in pieces], np.int64)
+
+    @cached_property
+    def _piece_ids(self) -> dict[str, int]:
+        return {name: number for number, name in self.names.items() if number not in self.special}
+
     def _pieces(self, text: str) -> list[str]:
         """A long text in pieces that encode independently; only where the pre-tokenizer is known to allow it.
 
@@ -176,7 +206,7 @@ class Tokenizer:
 
 def byte_tokenizer() -> Tokenizer:
     """One id for each byte, 256 for the end of a document."""
-    inner = _byte_level(dict(zip(BYTE_CHARACTERS, range(256), strict=True)), use_regex=False)
+    inner = byte_level(dict(zip(BYTE_CHARACTERS, range(256), strict=True)), use_regex=False)
     inner.add_special_tokens([END])
     return Tokenizer(inner)
 
@@ -199,7 +229,7 @@ def subword_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
     """Byte-level byte-pair encoding with at most `vocab` ids: fewer where the texts have too few pairs."""
     if vocab < 257:
         raise ConfigError(f"vocab {vocab}: tokenizer bpe needs at least 257 (256 bytes and the end token)")
-    inner = _byte_level({}, use_regex=True)
+    inner = byte_level({}, use_regex=True)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab - 1, initial_alphabet=BYTE_CHARACTERS, special_tokens=[], show_progress=False
     )
@@ -232,7 +262,7 @@ def load_tokenizer(path: str | Path, end: str = END) -> Tokenizer:
         raise FileFormatError(path, f"larger than {MOST_FILE_BYTES:,} bytes; this is no tokenizer.json")
     try:
         text = path.read_bytes().decode("utf-8")
-        _check_record(path, json.loads(text))
+        check_record(path, json.loads(text))
         return Tokenizer(tokenizers.Tokenizer.from_str(text), end)
     except FileFormatError:
         raise
@@ -256,36 +286,9 @@ def _utf8(text: str) -> bytes:
         ) from None
 
 
-def _byte_level(vocab: dict[str, int], use_regex: bool) -> tokenizers.Tokenizer:
+def byte_level(vocab: dict[str, int], use_regex: bool) -> tokenizers.Tokenizer:
+    """Bytes as the smallest pieces; `use_regex` keeps merges within words."""
     inner = tokenizers.Tokenizer(models.BPE(vocab, []))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=use_regex)
     inner.decoder = decoders.ByteLevel()
     return inner
-
-
-def _kind(record: dict) -> Kind:
-    """Which of our kinds a tokenizer.json describes, read from its structure."""
-    model, cutter = record["model"], record["pre_tokenizer"] or {}
-    if record["normalizer"] is not None:
-        return "bpe"
-    if model["type"] == "WordLevel" and cutter.get("pattern") == {"Regex": ANY_CHARACTER}:
-        return "characters"
-    unmerged = model["type"] == "BPE" and not model["merges"] and cutter.get("type") == "ByteLevel"
-    if unmerged and all(model["vocab"].get(name) == value for value, name in enumerate(BYTE_CHARACTERS)):
-        return "bytes"
-    return "bpe"
-
-
-def _check_record(path: Path, record: object) -> None:
-    """Refuses what the library would take without a word: ids used twice, or out of range."""
-    model = record.get("model") if isinstance(record, dict) else None
-    if not isinstance(model, dict):
-        raise FileFormatError(path, "no `model` object; this is no tokenizer.json")
-    vocab = model.get("vocab")
-    if not isinstance(vocab, dict):
-        return
-    ids = list(vocab.values())
-    if not all(type(number) is int and 0 <= number < 2**31 for number in ids):
-        raise FileFormatError(path, "model.vocab: every id must be a whole number from 0 to 2^31 - 1")
-    if len(set(ids)) < len(ids):
-        raise FileFormatError(path, "model.vocab: two tokens have the same id")

@@ -9,7 +9,7 @@ from cutaway.data.tokenizer import Tokenizer
 from cutaway.generate.decode import Decoding, check_prompts
 from cutaway.generate.sample import Sampling, check_whole
 from cutaway.generate.stream import TextStream
-from cutaway.models import AnyModel, Paired
+from cutaway.models import AnyModel, Pair
 
 BATCH = 16
 Finish = Literal["stop", "length", "end"]
@@ -160,7 +160,7 @@ def encode(
     check_whole("max_tokens", max_tokens, 1, 2**31 - 1)
     encoded = [tokenizer.encode(prompt).tolist() for prompt in prompts]
     begin = None
-    if isinstance(model, Paired):
+    if isinstance(model, Pair):
         begin = begin_token(tokenizer)
     elif tokenizer.end is not None:
         encoded = [tokens or [tokenizer.end] for tokens in encoded]

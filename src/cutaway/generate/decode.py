@@ -16,7 +16,7 @@ from torch import Tensor
 from cutaway.errors import ConfigError, ContextLengthError, LimitError
 from cutaway.generate.pack import Packed, pays
 from cutaway.generate.sample import Sampler, Sampling
-from cutaway.models import AnyModel, Paired, Single
+from cutaway.models import AnyModel, Pair, Single
 from cutaway.models.decoding import check_decodes
 from cutaway.nn.cache import State
 from cutaway.nn.embed import Tokens
@@ -86,7 +86,7 @@ class Decoding:
 
     def _start(self) -> tuple[State, Tensor]:
         """The state in front of the last token of each prompt, and these tokens (B, 1)."""
-        if isinstance(self.model, Paired):
+        if isinstance(self.model, Pair):
             if self.begin is None:
                 raise ConfigError(
                     "an encoder-decoder writes from a token that begins every target: give begin"
@@ -105,10 +105,13 @@ class Decoding:
 
 def check_prompts(model: AnyModel, prompts: Sequence[Sequence[int]], max_tokens: int) -> None:
     """Raises what is wrong with a request before anything is computed."""
-    reader = model.source if isinstance(model, Paired) else model.input
+    reader = model.source if isinstance(model, Pair) else model.input
     if not isinstance(reader, Tokens):
         raise ConfigError("this model does not read tokens: it cannot decode")
-    check_decodes(model.decoder if isinstance(model, Paired) else model)
+    if isinstance(model, Pair):
+        model.check_decodes()
+    elif isinstance(model, Single):
+        check_decodes(model)
     known, most = reader.token.num_embeddings, positions(reader)
     for number, prompt in enumerate(prompts):
         if not prompt:
@@ -116,10 +119,10 @@ def check_prompts(model: AnyModel, prompts: Sequence[Sequence[int]], max_tokens:
         if min(prompt) < 0 or max(prompt) >= known:
             wrong = next(token for token in prompt if not 0 <= token < known)
             raise LimitError(f"prompt {number}: token {wrong}, but the model knows 0 to {known - 1}")
-        need = len(prompt) + (max_tokens if isinstance(model, Single) else 0)
+        need = len(prompt) + (0 if isinstance(model, Pair) else max_tokens)
         if most is not None and need > most:
             raise ContextLengthError(need, most)
-    if isinstance(model, Paired):
+    if isinstance(model, Pair):
         most = positions(model.written)
         if most is not None and 1 + max_tokens > most:
             raise ContextLengthError(1 + max_tokens, most)
@@ -128,6 +131,11 @@ def check_prompts(model: AnyModel, prompts: Sequence[Sequence[int]], max_tokens:
 def positions(reader: torch.nn.Module) -> int | None:
     """How many positions an input has vectors for; None where there is no limit."""
     return min((part.length for part in reader.modules() if isinstance(part, Learned)), default=None)
+
+
+def room(model: torch.nn.Module, most: int) -> int:
+    """How many tokens the model has positions for behind the first, on either side, at most `most`."""
+    return min(most, (positions(model) or most + 1) - 1)
 
 
 def pad_in_front(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

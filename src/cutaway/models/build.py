@@ -8,11 +8,14 @@ from torch.overrides import TorchFunctionMode
 
 from cutaway import spec
 from cutaway.models.paired import Paired
+from cutaway.models.recurrence import Recurrence
+from cutaway.models.seq2seq import Seq2Seq
 from cutaway.models.single import Single
 from cutaway.nn import part
+from cutaway.nn.stack import Stack
 from cutaway.spec.check import check_model
 
-AnyModel = Single | Paired
+AnyModel = Single | Paired | Recurrence | Seq2Seq
 
 
 def build(plan: spec.Model, seed: int = 0, device: str | torch.device = "cpu") -> AnyModel:
@@ -21,7 +24,7 @@ def build(plan: spec.Model, seed: int = 0, device: str | torch.device = "cpu") -
     On the device "meta" nothing is allocated or drawn: for loading weights by assignment and for counting.
     Raises ConfigError where the tree does not fit together.
     """
-    assert isinstance(plan, spec.Single | spec.Paired)
+    assert isinstance(plan, spec.Single | spec.Paired | spec.Recurrence | spec.Seq2Seq)
     check_model(plan)
     with torch.random.fork_rng(devices=[]), torch.device(device), Undrawn():
         torch.manual_seed(seed)  # for what a part from outside may draw by itself
@@ -48,8 +51,11 @@ class Undrawn(TorchFunctionMode):
 
 
 def initialise(model: nn.Module, init: spec.Init, seed: int) -> None:
-    """Draw every matrix; biases are zero, gains stay as their modules made them."""
-    depth = sum(getattr(m, "layers", 0) for m in model.modules())
+    """Draw every matrix; biases are zero, gains stay as their modules made them.
+
+    The forget gate of an LSTM starts at 1, open (Gers et al. 2000; Jozefowicz et al. 2015).
+    """
+    depth = sum(m.layers for m in model.modules() if isinstance(m, Stack))
     factor = {"same": 1.0, "scaled": (2 * max(depth, 1)) ** -0.5, "zero": 0.0}[init.residual]
     into_residual = {
         f"{path}.{module.ends_in}" for path, module in model.named_modules() if hasattr(module, "ends_in")
@@ -57,11 +63,14 @@ def initialise(model: nn.Module, init: spec.Init, seed: int) -> None:
     with torch.no_grad():
         for path, module in model.named_modules():
             for name, parameter in module.named_parameters(recurse=False):
-                if isinstance(module, nn.Linear | nn.Conv2d):
-                    if name == "bias":
+                if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.RNNBase):
+                    if name.startswith("bias"):
                         parameter.zero_()
+                        if isinstance(module, nn.LSTM) and name.startswith("bias_ih"):
+                            parameter[module.hidden_size : 2 * module.hidden_size] = 1.0
                         continue
-                    deviation = parameter[0].numel() ** -0.5 if init.std is None else init.std
+                    deviation = parameter[0].numel() ** -0.5 * getattr(module, "gain", 1.0)
+                    deviation = deviation if init.std is None else init.std
                 elif parameter.dim() > 1:
                     deviation = init.embedding
                 else:

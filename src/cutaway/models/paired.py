@@ -3,13 +3,12 @@
 B batch   L target position   M source position   D width   V vocabulary
 """
 
-from typing import Any
-
-from torch import Tensor, nn
+from torch import Tensor
 
 from cutaway import spec
 from cutaway.errors import ConfigError
 from cutaway.models.decoding import check_decodes
+from cutaway.models.pair import Pair
 from cutaway.nn import heads
 from cutaway.nn.cache import State
 from cutaway.nn.mask import places
@@ -19,7 +18,7 @@ from cutaway.tap import Tap, off, standing
 
 
 @computes(spec.Paired)
-class Paired(nn.Module):
+class Paired(Pair):
     """Encoder and decoder; without `target` both sides share one input."""
 
     def __init__(self, plan: spec.Paired, width: int):
@@ -37,15 +36,9 @@ class Paired(nn.Module):
             raise ConfigError("Paired: the head is NextToken and the target's input is Tokens")
         self.head.connect(written.vocab)
 
-    @property
-    def written(self) -> Any:
-        """The input of the decoder."""
-        return self.source if self.target is None else self.target
-
-    @property
-    def vocab_matrix(self) -> Tensor:
-        """The matrix (V, E) the head multiplies with."""
-        return self.head.matrix(self.written.token.weight)
+    def check_decodes(self) -> None:
+        """Raises ConfigError for a decoder that cannot write token by token."""
+        check_decodes(self.decoder)
 
     def encode(self, source_BM: Tensor, *, padding_BM: Tensor | None = None, tap: Tap = off) -> Tensor:
         """Source ids -> (B, M, D). `padding_BM` is True where a token is real."""
@@ -99,32 +92,12 @@ class Paired(nn.Module):
             tap=tap,
         )
 
-    def forward(
-        self,
-        source_BM: Tensor,
-        target_BL: Tensor,
-        *,
-        source_padding_BM: Tensor | None = None,
-        target_padding_BL: Tensor | None = None,
-        tap: Tap = off,
-    ) -> Tensor:
-        """Logits (B, L, V). Taps under encoder., decoder., and logits."""
-        tap = standing(self, tap)
-        x_BLD = self.features(
-            source_BM,
-            target_BL,
-            source_padding_BM=source_padding_BM,
-            target_padding_BL=target_padding_BL,
-            tap=tap,
-        )
-        return tap("logits", self.head(x_BLD, self.written.token.weight, tap.at("head")))
-
     def start(self, source_BM: Tensor, *, padding_BM: Tensor | None = None, tap: Tap = off) -> State:
         """Encode the source once; the state in front of the first target token.
 
         Raises ConfigError for a decoder that cannot decode: see `check_decodes`.
         """
-        check_decodes(self.decoder)
+        self.check_decodes()
         state = State(self.decoder.layers)
         state.memory_BMD = self.encode(source_BM, padding_BM=padding_BM, tap=tap)
         state.memory_padding_BM = padding_BM

@@ -34,7 +34,10 @@ class Single(Stack):
 
     @property
     def vocab_matrix(self) -> Tensor:
-        """The matrix (V, E) the next-token head multiplies with."""
+        """The matrix (V, E) the next-token head multiplies with; ConfigError where the head is another."""
+        if not isinstance(self.head, heads.NextToken):
+            kind = type(self.plan.head).__name__
+            raise ConfigError(f"this model has a head of {kind}: it scores no tokens")
         return self.head.matrix(self.input.token.weight)
 
     def features(

@@ -17,6 +17,7 @@ class Listener(Tap):
 
     def __init__(self, path: str = "", shapes: dict[str, tuple[int, ...]] | None = None):
         self.path, self.shapes = path, {} if shapes is None else shapes
+        self.turns: list[Listener] = []
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
         if self.path + name in self.shapes:
@@ -30,6 +31,15 @@ class Listener(Tap):
     def inside(self, block: str) -> Tap:
         return self.at(block)
 
+    def during(self, place: int, count: int) -> Tap:
+        self.turns.append(Listener(self.path))
+        return self.turns[-1]
+
+    def join(self) -> None:
+        for name, shape in self.turns[0].shapes.items():
+            positions = sum(turn.shapes[name][-2] for turn in self.turns)
+            self.shapes[name] = (*shape[:-2], positions, shape[-1])
+
     def wants(self, *names: str) -> bool:
         return True
 
@@ -40,7 +50,7 @@ def sites(plan: spec.Model, batch: int = 1, length: int = 8) -> dict[str, tuple[
     model, listener = build(plan, device="meta").eval(), Listener()
     length = min(length, *(m.length for m in model.modules() if isinstance(m, Learned)), length)
     with torch.no_grad():
-        if isinstance(plan, spec.Paired):
+        if isinstance(plan, spec.Paired | spec.Seq2Seq):
             tokens = torch.zeros(batch, length, dtype=torch.long, device="meta")
             model(tokens, tokens, tap=listener)
         elif isinstance(plan, spec.Single) and isinstance(plan.input, spec.Patches):

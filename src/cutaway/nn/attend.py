@@ -12,6 +12,8 @@ from cutaway.nn.dropout import drop
 from cutaway.nn.mask import Mask, openly
 from cutaway.tap import Tap, off
 
+SHORT = 64  # positions up to which a processor's fused kernel is slower than products and a softmax (LOG.md)
+
 
 def attend(
     q_BHLK: Tensor, k_BGMK: Tensor, v_BGMK: Tensor, mask: Mask, scale: float, tap: Tap = off
@@ -28,6 +30,8 @@ def attend(
         if tap.wants("pattern"):
             tap("pattern", unpack(packed, q_BHLK.size(2)))
         return mix_BHLK
+    if q_BHLK.dtype == torch.float32 and q_BHLK.device.type == "cpu" and k_BGMK.size(2) <= SHORT:
+        return attend_openly(q_BHLK, k_BGMK, v_BGMK, mask, scale, tap=tap)
     if tap.wants("scores", "pattern"):
         scores_BHLM = tap("scores", score(q_BHLK, k_BGMK, mask, scale, None))
         if tap.wants("pattern"):

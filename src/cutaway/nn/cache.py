@@ -42,7 +42,7 @@ class Cache:
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order."""
         if self._k is not None and self._v is not None:
-            self._k, self._v = self._k[rows], self._v[rows]
+            self._k, self._v = (chosen(old, rows, self.length) for old in (self._k, self._v))
 
     def truncate(self, length: int) -> None:
         """Forget everything from position `length` on."""
@@ -69,6 +69,13 @@ def grow(old: Tensor | None, new_BGLK: Tensor, length: int, need: int) -> Tensor
     buffer = torch.empty(B, G, room, K, dtype=new_BGLK.dtype, device=new_BGLK.device)
     if old is not None:
         buffer[:, :, :length] = old[:, :, :length]
+    return buffer
+
+
+def chosen(old_BGMK: Tensor, rows: Tensor, length: int) -> Tensor:
+    """A buffer of the same room with the first `length` positions of these rows: the rest holds nothing."""
+    buffer = old_BGMK.new_empty(len(rows), *old_BGMK.shape[1:])
+    buffer[:, :, :length] = old_BGMK[:, :, :length].index_select(0, rows)
     return buffer
 
 

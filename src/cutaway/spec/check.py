@@ -7,11 +7,13 @@ from typing import Any
 
 from cutaway.errors import ConfigError
 from cutaway.spec import model as m
+from cutaway.spec import recurrent as q
 from cutaway.spec import run as r
 
 Rule = tuple[str, Callable[[Any], bool]]
 
 COUNT: Rule = ("must be at least 1", lambda v: v >= 1)
+ODD: Rule = ("must be odd, as many positions on either side", lambda v: v >= 1 and v % 2 == 1)
 AMOUNT: Rule = ("must be at least 0", lambda v: v >= 0)
 POSITIVE: Rule = ("must be more than 0", lambda v: v > 0)
 CHANCE: Rule = ("must be at least 0 and less than 1", lambda v: 0 <= v < 1)
@@ -52,16 +54,34 @@ RULES: dict[type, dict[str, Rule]] = {
     m.Init: {"std": AMOUNT, "embedding": AMOUNT},
     m.Single: {"width": COUNT},
     m.Paired: {"width": COUNT},
+    q.Additive: {"hidden": COUNT},
+    q.Recurrent: {"layers": COUNT, "dropout": CHANCE},
+    q.RecurrentWriter: {"layers": COUNT, "dropout": CHANCE},
+    q.Convolutional: {"layers": COUNT, "kernel": ODD, "dropout": CHANCE},
+    q.ConvolutionalWriter: {"layers": COUNT, "kernel": COUNT, "dropout": CHANCE},
+    q.Recurrence: {"width": COUNT, "layers": COUNT, "dropout": CHANCE},
+    q.Seq2Seq: {"width": COUNT},
     r.Text: {"source": SOME, "vocab": COUNT, "validation": INSIDE},
     r.Reversal: {
         "letters": ("must be from 2 to 26", lambda v: 2 <= v <= 26),
         "shortest": COUNT,
         "longest": COUNT,
     },
+    r.Parallel: {
+        "folder": SOME,
+        "source": SOME,
+        "target": SOME,
+        "train": SOME,
+        "validation": SOME,
+        "vocab": COUNT,
+    },
+    r.MaskedText: {"source": SOME, "vocab": COUNT, "validation": INSIDE, "share": INSIDE},
+    r.Labelled: {"folder": SOME, "train": SOME, "test": SOME, "vocab": COUNT},
     r.AdamW: {"rate": AMOUNT, "betas": CHANCES, "eps": POSITIVE, "decay": AMOUNT},
     r.Muon: {"rate": AMOUNT, "momentum": CHANCE, "decay": AMOUNT},
     r.Cosine: {"warmup": AMOUNT, "floor": SHARE},
     r.StableDecay: {"warmup": AMOUNT, "decay": SHARE, "floor": SHARE},
+    r.InverseSqrt: {"warmup": COUNT},
     r.Run: {
         "steps": COUNT,
         "batch": COUNT,
@@ -72,6 +92,9 @@ RULES: dict[type, dict[str, Rule]] = {
         "evaluate": AMOUNT,
         "save": AMOUNT,
         "sample": AMOUNT,
+        "smoothing": CHANCE,
+        "average": COUNT,
+        "patience": AMOUNT,
     },
     r.Recipe: {"name": ("must be a plain name: letters, digits, - _ .", lambda v: _is_plain(v))},
 }
@@ -134,6 +157,8 @@ def _misfits(part: Any) -> Iterator[tuple[str, str]]:
                     "decoder.blocks",
                     "none has `cross`: the decoder would never look at the source; give it",
                 )
+        case q.Seq2Seq():
+            yield from _seq2seq_misfits(part)
         case m.Stack():
             yield from _stack_misfits(part)
         case m.Patches(image=image, size=size) if image % size:
@@ -148,6 +173,37 @@ def _misfits(part: Any) -> Iterator[tuple[str, str]]:
             )
         case r.Run(batch=batch, accumulate=parts) if batch % parts:
             yield "accumulate", f"{parts} does not divide batch, {batch}"
+        case r.Run(average=average, patience=patience) if average > 1 and patience:
+            yield (
+                "average",
+                f"{average} checkpoints, or the best one by patience {patience}: give one of the two",
+            )
+        case r.Run(average=average, save=0) if average > 1:
+            yield "average", f"{average} checkpoints are averaged, but none is saved on the way: give save"
+        case r.Run(patience=patience, evaluate=0) if patience:
+            yield "patience", f"{patience} evaluations are waited for, but none is made: give evaluate"
+
+
+def _seq2seq_misfits(pair: q.Seq2Seq) -> Iterator[tuple[str, str]]:
+    reader, writer = pair.encoder, pair.decoder
+    match writer:
+        case q.ConvolutionalWriter() if isinstance(reader, q.Recurrent):
+            yield "encoder", "a ConvolutionalWriter needs the vectors of a Convolutional reader"
+        case q.RecurrentWriter(look=look) if isinstance(reader, q.Convolutional):
+            yield "encoder", f"{type(look).__name__} starts from the states of a Recurrent reader"
+        case q.RecurrentWriter(look=q.LastState() | q.Summary() | q.Multiplicative() as look):
+            if not isinstance(reader, q.Recurrent):
+                return
+            name = type(look).__name__
+            if reader.reads != "forward":
+                yield "encoder.reads", f"{name} starts from a state of one width: take forward, or Additive"
+            for field in ("cell", "layers"):
+                own, other = getattr(reader, field), getattr(writer, field)
+                if own != other:
+                    yield (
+                        f"decoder.{field}",
+                        f"{name} starts layer by layer from the encoder: must be its {own}, not {other}",
+                    )
 
 
 def _stack_misfits(stack: m.Stack) -> Iterator[tuple[str, str]]:

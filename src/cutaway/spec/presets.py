@@ -25,6 +25,7 @@ from cutaway.spec.model import (
     Tokens,
     Transform,
 )
+from cutaway.spec.prior import bahdanau, cho, gehring, gru, lstm, luong, sutskever
 
 
 def gpt2(
@@ -167,6 +168,30 @@ def quick(
     )
 
 
+def quick_pair(
+    layers: int = 4,
+    width: int = 128,
+    heads: int = 4,
+    hidden: int | None = None,
+    vocab: int = 8000,
+    dropout: float = 0.1,
+) -> Paired:
+    """`quick` as an encoder-decoder: both stacks with rotary positions and squared ReLU, one matrix for the
+    source, the target and the output.
+    """
+    norm = RMSNorm()
+    attend, look = Attention(heads, rotary=Rotary(), qk_norm=norm), Attention(heads, qk_norm=norm)
+    ffn, drop = MLP(hidden or 2 * width, "relu_squared", bias=False), Dropout(residual=dropout)
+    reader = Stack(layers, (Block(attend, ffn, norm, dropout=drop),), "all", final_norm=norm)
+    writer = Stack(layers, (Block(attend, ffn, norm, cross=look, dropout=drop),), "past", final_norm=norm)
+    source = Tokens(vocab, norm=norm, dropout=dropout)
+    return Paired(width, source, reader, writer, NextToken(), init=Init(None, 0.02, "zero"))
+
+
 PRESETS: dict[str, Callable[..., Model]] = {
-    f.__name__: f for f in (gpt2, llama3, bert, t5, vit, vaswani, small, quick)
+    f.__name__: f
+    for f in (
+        *(gpt2, llama3, bert, t5, vit, vaswani, small, quick, quick_pair),
+        *(lstm, gru, sutskever, cho, bahdanau, luong, gehring),
+    )
 }

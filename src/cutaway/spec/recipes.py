@@ -8,15 +8,30 @@ RECIPE = "recipe.toml"
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The folders of the recipes that came with this copy of Cutaway, by name.
+    """The folders of the recipes that came with this copy of Cutaway, by name: NAME, or GROUP/NAME.
 
     They are `recipes/` of a checkout; inside an installed package the same folder is called `_recipes`.
     """
     package = Path(__file__).parents[1]
     for root in (package / "_recipes", package.parents[1] / "recipes"):
         if root.is_dir():
-            return {path.name: path for path in sorted(root.iterdir()) if (path / RECIPE).is_file()}
+            files = sorted((*root.glob(f"*/{RECIPE}"), *root.glob(f"*/*/{RECIPE}")))
+            return {file.parent.relative_to(root).as_posix(): file.parent for file in files}
     return {}
+
+
+def shipped_groups() -> dict[str, tuple[str, ...]]:
+    """The names of the recipes of each group, in the order in which they are run."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in shipped_recipes():
+        if group := group_of(name):
+            found[group] = (*found.get(group, ()), name)
+    return found
+
+
+def group_of(name: str) -> str:
+    """The group of a shipped recipe's name, "" where it has none."""
+    return name.rpartition("/")[0] if name in shipped_recipes() else ""
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -28,6 +43,8 @@ def find_recipe(name: str | Path) -> Path:
     shipped = shipped_recipes()
     if str(name) in shipped:
         return shipped[str(name)] / RECIPE
+    if members := shipped_groups().get(str(name)):
+        raise ConfigError(f"{name}: a group of recipes; name one of {', '.join(members)}")
     path = Path(name)
     if (path / RECIPE).is_file():
         return path / RECIPE

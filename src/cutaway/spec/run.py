@@ -48,6 +48,62 @@ class Reversal(Data):
 
 
 @dataclass(frozen=True)
+class Parallel(Data):
+    """Pairs of sentences in two languages, a line each: the files `train`, `validation` and `test` of a
+    `folder`, with the language as ending, as in train.de and train.en, or with .gz behind that.
+
+    `tokenizer` "bpe" learns one byte-pair encoding of `vocab` for both sides; "marked" takes the words of a
+    text that is cut already, with `@@` where a word goes on (subword-nmt). A step reads `run.batch` tokens at
+    most, of source or of target, padding counted. Training leaves out pairs with a side of more than
+    `run.length` tokens. Where `test` is empty, only the validation part is judged.
+    """
+
+    folder: str
+    source: str = "de"
+    target: str = "en"
+    train: str = "train"
+    validation: str = "val"
+    test: str = ""
+    tokenizer: Literal["bpe", "marked"] = "bpe"
+    vocab: int = 8000
+    lower: bool = False
+
+
+@dataclass(frozen=True)
+class MaskedText(Data):
+    """Text with some of its tokens hidden, to be told from both sides (BERT, Devlin et al. 2018).
+
+    A `source` that begins with `labelled:` is a file as `Labelled` reads them: its sentences, each a document
+    of its own, without their labels.
+    `rule`: "literal" hides each token with the chance `share`, as algorithm 12 of Phuong & Hutter does;
+    "bert" puts the mask in eight of ten places, any token in one, and leaves one as it is.
+    """
+
+    source: tuple[str, ...]
+    tokenizer: Literal["bytes", "characters", "bpe"] = "bpe"
+    vocab: int = 4096
+    split: Literal["file", "tail"] = "file"
+    validation: float = 0.1
+    share: float = 0.15
+    rule: Literal["literal", "bert"] = "bert"
+
+
+@dataclass(frozen=True)
+class Labelled(Data):
+    """Sentences to be sorted into classes: files of a `folder`, each line a label and a sentence.
+
+    Where `validation` is empty, it is one sentence in ten of `train`, by a hash of its text.
+    """
+
+    folder: str
+    train: str
+    test: str
+    validation: str = ""
+    tokenizer: Literal["bytes", "characters", "bpe"] = "bpe"
+    vocab: int = 4096
+
+
+@dataclass(frozen=True)
 class AdamW(Optimizer):
     """Loshchilov & Hutter 2019. Only matrices decay."""
 
@@ -85,13 +141,24 @@ class StableDecay(Schedule):
 
 
 @dataclass(frozen=True)
+class InverseSqrt(Schedule):
+    """Linear warm-up over `warmup` steps, then falling with the square root of the step (Vaswani et al.
+    2017).
+    """
+
+    warmup: int = 2000
+
+
+@dataclass(frozen=True)
 class Run:
     """One training run. `length` tokens an example, `batch` examples a step in `accumulate` parts.
 
-    `precision` and `compile` auto choose what this machine does faster, but `compile` auto never compiles a
-    Paired. Every `evaluate`, `save` and `sample` steps the validation loss is taken, a checkpoint written, a
-    text sampled; 0 only at the end. `threads` 0 takes every core. `device` auto takes a GPU where there is
-    one.
+    `precision` and `compile` auto choose what this machine does faster, but `compile` auto compiles neither
+    a Paired nor what sorts sentences. Every `evaluate`, `save` and `sample` steps the validation loss is
+    taken, a checkpoint written, a text sampled; 0 only at the end. `threads` 0 takes every core. `device`
+    auto takes a GPU where there is one. Labels are smoothed by `smoothing` (Szegedy et al. 2015). The
+    `average` last checkpoints are averaged at the end (1: the last alone). Training ends early after
+    `patience` evaluations without a better one (0: never), and then goes back to the best.
     """
 
     steps: int = 1000
@@ -109,13 +176,20 @@ class Run:
     evaluate: int = 0
     save: int = 0
     sample: int = 0
+    smoothing: float = 0.0
+    average: int = 1
+    patience: int = 0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that names a run: which model, on which data, trained how. What a `recipe.toml` holds."""
+    """All that names a run: which model, on which data, trained how. What a `recipe.toml` holds.
+
+    `start` is a run whose weights and tokenizer the training begins with, all but a head of another kind.
+    """
 
     name: str
     model: Model
     data: Data
     run: Run = field(default_factory=Run)
+    start: str = ""

@@ -18,7 +18,7 @@ from cutaway.errors import ConfigError, LimitError
 from cutaway.models import AnyModel, Paired, sites
 from cutaway.nn.heads import NextToken
 from cutaway.nn.stack import Stack
-from cutaway.study.readout import ahead, reading, surprise
+from cutaway.study.readout import ahead, last_stack, reading, surprise
 from cutaway.study.subject import Inputs, arguments, looking, subject
 from cutaway.tap import Recorder, Tap, off
 
@@ -97,7 +97,9 @@ def features_without(model: AnyModel, tokens: Sequence[Tensor]) -> Iterator[tupl
     """For some parts at a time, the model's last vectors (E, L, D) with each of them off."""
     at_once = max(1, TOKENS_AT_ONCE // sum(side.size(1) for side in tokens))
     sides: dict[str, Stack] = (
-        {"encoder.": model.encoder, "decoder.": model.decoder} if isinstance(model, Paired) else {"": model}
+        {"encoder.": model.encoder, "decoder.": model.decoder}
+        if isinstance(model, Paired)
+        else {"": last_stack(model)}
     )
     starts = [f"{side}blocks.{depth}.in" for side, stack in sides.items() for depth in range(stack.layers)]
     recorder = Recorder([*starts, "encoder.final_norm.out"])

@@ -56,6 +56,16 @@ def lens(thing: Any, inputs: Inputs, best: int = 5) -> Lens:
     return Lens(names, *(torch.stack(kind) for kind in zip(*readings, strict=True)))
 
 
+def own_reading(model: AnyModel, inputs: Inputs, best: int = 5) -> Lens:
+    """What the model itself says at each position: the one reading of a model without blocks."""
+    studied = subject(model)
+    positional, keyword = arguments(studied, inputs)
+    with looking(studied):
+        x_BLD = model.features(*positional, **keyword)
+        found = reading(model, x_BLD, positional[-1], best)
+    return Lens(("logits",), *(kind[None] for kind in found))
+
+
 def unembed(model: AnyModel, x_BLD: Tensor) -> Tensor:
     """The logits (B, L, V) that a residual stream would give if it were the last."""
     return model.head(normed(model, x_BLD), model.vocab_matrix)

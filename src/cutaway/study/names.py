@@ -62,7 +62,8 @@ def find(pattern: str, plan: spec.Model) -> list[str]:
 def aliases(plan: spec.Model) -> dict[str, str]:
     """TransformerLens name -> ours, for every tap of this model that has one."""
     names = sites(plan)
-    assert isinstance(plan, spec.Single | spec.Paired)
+    if not isinstance(plan, spec.Single | spec.Paired):
+        return {}  # TransformerLens knows transformers only
     found: dict[str, str] = {}
     stacks = (
         {"encoder.": (plan.encoder, "encoder"), "decoder.": (plan.decoder, "decoder")}

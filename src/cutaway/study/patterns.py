@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cutaway import spec
+from cutaway.models import sites
 from cutaway.study.names import block_at
 from cutaway.study.packing import MOST_PATTERN_CHARACTERS, PackedPatterns, pack_patterns
 from cutaway.study.specimen import Specimen
@@ -34,6 +35,18 @@ def attentions(specimen: Specimen) -> Iterator[Attention]:
         own = "source" if side == "encoder." else "text"
         yield from attention(specimen, titles.get(side, "Self-attention"), side, "attn", own, own)
         yield from attention(specimen, "Cross-attention", side, "cross", "text", "source")
+    yield from looks(specimen)
+
+
+def looks(specimen: Specimen) -> Iterator[Attention]:
+    """What a writer without blocks looks at: one head, in each of its layers or for all of them."""
+    taps = [name for name in sites(specimen.model.plan) if name.endswith("look.pattern")]
+    if taps:
+        seen = trace(specimen.model, specimen.inputs, keep=taps)
+        patterns = [seen[tap][0].float().cpu().numpy() for tap in taps]
+        packed = pack_patterns(patterns, MOST_PATTERN_CHARACTERS, False)
+        name = taps[0].replace(".0.", ".{}.")
+        yield Attention("Attention to the source", name, "text", "source", (1,) * len(taps), packed)
 
 
 def attention(

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cutaway.errors import LimitError
-from cutaway.models import AnyModel, Paired
+from cutaway.errors import ConfigError, LimitError
+from cutaway.models import AnyModel, Paired, Single
 from cutaway.nn.stack import Stack
 
 NUMBERS_AT_ONCE = 1 << 24  # of logits, 64 MB: fewer rows read the vocabulary too often
@@ -63,9 +63,16 @@ def surprise(model: AnyModel, x_BLD: Tensor, tokens_BL: Tensor) -> Tensor:
 
 def ahead(model: AnyModel) -> int:
     """How far the token that a position is asked for lies ahead: 1, or 0 in a model that sees them all."""
-    return int(last_stack(model).sees == "past")
+    return int(not isinstance(model, Single | Paired) or last_stack(model).sees == "past")
 
 
 def last_stack(model: AnyModel) -> Stack:
-    """The stack whose output the head reads, with `blocks` and `final_norm`."""
+    """The stack whose output the head reads, with `blocks` and `final_norm`.
+
+    Raises ConfigError for a model without one.
+    """
+    if not isinstance(model, Single | Paired):
+        raise ConfigError(
+            f"{type(model).__name__} has no residual stream of blocks to read out or to switch off parts of"
+        )
     return model.decoder if isinstance(model, Paired) else model

@@ -24,7 +24,7 @@ from cutaway.errors import LimitError
 from cutaway.study.effects import switch_off
 from cutaway.study.history import History, read_history, rounded
 from cutaway.study.legend import LETTERS, describe
-from cutaway.study.lens import lens
+from cutaway.study.lens import lens, own_reading
 from cutaway.study.packing import pack
 from cutaway.study.patterns import Attention, attentions
 from cutaway.study.specimen import Session, Specimen, read, shapes
@@ -97,24 +97,26 @@ class Page:
                 self.content["facts"].append([label, str(history.facts[name])])
 
     def add_lens(self) -> None:
-        """The model's prediction at every position, and what it would be after every block."""
+        """The model's prediction at every position, and where it has blocks what it would be after each."""
         if not self.specimen.speaks:
             return
-        found = lens(self.specimen.model, self.specimen.inputs)
+        found = (lens if self.specimen.stacks else own_reading)(self.specimen.model, self.specimen.inputs)
         tokens_NLE, chances_NLE = found.tokens_NBLE[:, 0], found.chances_NBLE[:, 0]
         said = [self._options(*row) for row in zip(tokens_NLE[-1], chances_NLE[-1], strict=True)]
         text: dict[str, Any] = {"options": said, "losses": None}
         self.content["text"] = text
-        self.content["lens"] = {
-            "rows": found.names,
-            "options": self._blob("lens-options", tokens_NLE, "int32"),
-            "probabilities": self._blob("lens-probabilities", chances_NLE, "float32"),
-        }
+        if self.specimen.stacks:
+            self.content["lens"] = {
+                "rows": found.names,
+                "options": self._blob("lens-options", tokens_NLE, "int32"),
+                "probabilities": self._blob("lens-probabilities", chances_NLE, "float32"),
+            }
         self.words.update(tokens_NLE.unique().tolist())
         if self.specimen.predicts:
             nats = found.surprise[:, 0]
             text["losses"] = [None, *(rounded(one) for one in nats[-1].tolist())]
-            self.content["lens"]["losses"] = self._blob("lens-losses", nats, "float32")
+            if self.specimen.stacks:
+                self.content["lens"]["losses"] = self._blob("lens-losses", nats, "float32")
 
     def add_attention(self) -> None:
         """Every head's pattern."""
@@ -124,7 +126,7 @@ class Page:
 
     def add_effects(self) -> None:
         """What switching off each part does."""
-        if not self.specimen.predicts:
+        if not self.specimen.predicts or not self.specimen.stacks:
             return
         found = switch_off(self.specimen.model, self.specimen.inputs)
         after = zip(found.parts, found.loss_after, found.tokens_after, found.chances_after, strict=True)
@@ -186,7 +188,7 @@ class Page:
             ["model", str(session.path) if session.path else "not saved"],
             ["step", "unknown" if step is None else f"{step:,}"],
             ["parameters", f"{sum(p.numel() for p in parameters):,}"],
-            ["layers", " + ".join(str(stack.layers) for stack in stacks)],
+            ["layers", " + ".join(map(str, self.specimen.layers))],
             ["heads", ", ".join(map(str, heads)) or "none"],
             ["width", f"{self.specimen.model.plan.width:,}"],
             ["vocabulary", f"{self.vocab:,} tokens"],

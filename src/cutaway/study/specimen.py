@@ -47,11 +47,19 @@ class Specimen:
 
     @property
     def stacks(self) -> dict[str, spec.Stack]:
-        """Prefix of the names -> stack."""
+        """Prefix of the names -> stack; none of a model that is no transformer."""
         plan = self.model.plan
         if isinstance(plan, spec.Paired):
             return {"encoder.": plan.encoder, "decoder.": plan.decoder}
-        return {"": plan.stack}
+        return {"": plan.stack} if isinstance(plan, spec.Single) else {}
+
+    @property
+    def layers(self) -> list[int]:
+        """How many layers each side has."""
+        plan = self.model.plan
+        if isinstance(plan, spec.Seq2Seq):
+            return [getattr(side, "layers", 0) for side in (plan.encoder, plan.decoder)]
+        return [one.layers for one in self.stacks.values()] if self.stacks else [plan.layers]
 
     @property
     def speaks(self) -> bool:
@@ -61,16 +69,17 @@ class Specimen:
     @property
     def predicts(self) -> bool:
         """Whether position l is asked for token l + 1: not in a model that has seen it."""
-        return self.speaks and list(self.stacks.values())[-1].sees == "past"
+        return self.speaks and all(stack.sees == "past" for stack in list(self.stacks.values())[-1:])
 
 
 def read(session: Session, text: str | tuple[str, str]) -> tuple[Specimen, list[str]]:
     """What the model will read, and what the reader of the page must be told about it."""
     plan, notices = session.model.plan, []
-    reads = plan.source if isinstance(plan, spec.Paired) else plan.input
+    pair = isinstance(plan, spec.Paired | spec.Seq2Seq)
+    reads = plan.source if pair else plan.input
     if not isinstance(reads, spec.Tokens):
         raise ConfigError("the report shows models that read tokens; this one reads something else")
-    if isinstance(plan, spec.Paired) == isinstance(text, str):
+    if pair == isinstance(text, str):
         raise ConfigError(
             "an encoder-decoder is shown with a pair (source, target), any other model with a text"
         )

@@ -49,14 +49,14 @@ def arguments(studied: Subject, inputs: Inputs) -> tuple[tuple[Tensor, ...], dic
     vocabulary and for text without a tokenizer.
     """
     plan = studied.plan
-    if isinstance(plan, spec.Paired):
+    if isinstance(plan, spec.Paired | spec.Seq2Seq):
         if not isinstance(inputs, tuple | list) or len(inputs) != 2:
             raise LimitError("an encoder-decoder reads a pair: (source, target)")
         source_BM, source_padding_BM = rows(studied, inputs[0], plan.source)
         target_BL, target_padding_BL = rows(studied, inputs[1], plan.target or plan.source)
         padding = {"source_padding_BM": source_padding_BM, "target_padding_BL": target_padding_BL}
         return (source_BM, target_BL), {name: mask for name, mask in padding.items() if mask is not None}
-    assert isinstance(plan, spec.Single)
+    assert isinstance(plan, spec.Single | spec.Recurrence)
     if not isinstance(plan.input, spec.Tokens):
         images = torch.as_tensor(inputs)
         return (images if images.dim() == 4 else images[None],), {}

@@ -25,8 +25,8 @@ TYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", tor
 ALIGNMENT = 8
 
 
-def save_checkpoint(run: Path, training: Training, counters: Mapping[str, float]) -> Path:
-    """Write the checkpoint of the step just done; older ones beyond two go once the new one is on disk.
+def save_checkpoint(run: Path, training: Training, counters: Mapping[str, float], kept: int = KEPT) -> Path:
+    """Write the checkpoint of the step just done; older ones beyond `kept` go once the new one is on disk.
 
     Raises CheckpointSaveError with everything before untouched.
     """
@@ -44,7 +44,7 @@ def save_checkpoint(run: Path, training: Training, counters: Mapping[str, float]
 
     need = sum(t.numel() * t.element_size() for t in (*weights.values(), *state.values()))
     store.write_folder(target, fill, need=need, failure=CheckpointSaveError)
-    for old in list_checkpoints(run)[:-KEPT]:
+    for old in list_checkpoints(run)[:-kept]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cutaway import spec
 from cutaway.errors import ConfigError
-from cutaway.models import Paired, Single
+from cutaway.models import AnyModel, Paired, Single
 from cutaway.nn.attention import Attention
 from cutaway.nn.block import Block
 from cutaway.nn.mask import settle
@@ -66,17 +66,23 @@ class Choice:
         return asdict(self)
 
 
-def choose(model: Single | Paired, run: spec.Run, length: int) -> Choice:
+def choose(model: AnyModel, run: spec.Run, rows: int, length: int) -> Choice:
     """Settle what the run leaves open ("auto", 0 threads): a GPU where there is one, the rest by measuring.
 
-    Raises ConfigError where the run asks for a GPU and there is none.
+    A micro-batch has about `rows` rows of `length` positions.
+
+    Raises ConfigError where the run asks for a GPU and there is none, or to compile what has no blocks.
     """
     threads, device = run.threads or available_cores(), choose_device(run.device)
     torch.set_num_threads(threads)
     precision, compiled = run.precision, run.compile
+    if not isinstance(model, Single | Paired):
+        if compiled == "on":
+            raise ConfigError("compile on: only the blocks of a transformer are compiled; take off or auto")
+        # torch's recurrent kernels of a processor are 20 times slower in bf16 (LOG.md)
+        return Choice("fp32" if precision == "auto" else precision, "off", threads, device)
     block = (model.decoder if isinstance(model, Paired) else model).blocks[0]
     assert isinstance(block, Block)
-    rows = max(1, run.batch // run.accumulate)
     if precision == "auto":
         slow, fast = in_turn(block, rows, length, device)
         precision = "bf16" if slow > GAIN * fast else "fp32"
@@ -85,12 +91,18 @@ def choose(model: Single | Paired, run: spec.Run, length: int) -> Choice:
         layers = sum(m.layers for m in model.modules() if isinstance(m, Stack))
         plain = block_seconds(block, rows, length, dtype, device)
         eager_total = plain * layers * run.accumulate * run.steps
-        if eager_total < WORTH_TRYING * COMPILE_SECONDS or isinstance(model, Paired):
+        if eager_total < WORTH_TRYING * COMPILE_SECONDS or reads_many_lengths(model):
             compiled = "off"
         else:
             fused = block_seconds(block, rows, length, dtype, device, compiled=True)
             compiled = "on" if plain > COMPILE_GAIN * fused else "off"
     return Choice(precision, compiled, threads, device)
+
+
+def reads_many_lengths(model: AnyModel) -> bool:
+    """Whether its examples have many lengths, each of which would be compiled: pairs and single sentences."""
+    sorts = isinstance(model, Single) and isinstance(model.plan.head, spec.Classify)
+    return isinstance(model, Paired) or (sorts and isinstance(model.plan.input, spec.Tokens))
 
 
 def choose_device(asked: str) -> str:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cutaway.models import AnyModel
 from cutaway.tap import Tap
-from cutaway.train.loss import IGNORE, Batch, features_of
+from cutaway.train.loss import IGNORE, Batch, logits_of
 
 
 class Alarm(Tap):
@@ -38,10 +38,9 @@ def first_not_finite(model: AnyModel, batch: Batch) -> str | None:
     """Where the first number arises that is not finite; None if there is none. Leaves gradients behind."""
     alarm = Alarm()
     with torch.compiler.set_stance("force_eager"):  # a compiled block could not stop to look
-        logits = alarm("logits", model.head(features_of(model, batch, alarm), model.vocab_matrix))
+        logits = logits_of(model, batch, alarm)
         if not alarm.found:
-            targets_E = batch.targets_BL.flatten()
             F.cross_entropy(
-                logits.flatten(0, 1).float(), targets_E, ignore_index=IGNORE, reduction="sum"
+                logits.flatten(0, -2).float(), batch.targets.flatten(), ignore_index=IGNORE, reduction="sum"
             ).backward()
     return alarm.found[0] if alarm.found else None

@@ -2,8 +2,10 @@
 
 from torch import nn
 
-from cutaway.models import AnyModel, Paired
+from cutaway.models import AnyModel, Paired, Single
 from cutaway.nn.attention import Attention
+from cutaway.nn.convolution import ConvolutionalLook
+from cutaway.nn.look import Additive, Multiplicative
 from cutaway.nn.stack import Stack
 
 
@@ -14,11 +16,13 @@ def training_flops(model: AnyModel, length: int) -> float:
     Kaplan et al. 2020, section 2.1; attention takes 12 * heads * head_width a layer and position looked at.
     Blocks that run at several depths count as often. Each side of a pair counts as `length` long.
     """
-    stacks = [model.encoder, model.decoder] if isinstance(model, Paired) else [model]
+    stacks = []
+    if isinstance(model, Single | Paired):
+        stacks = [model.encoder, model.decoder] if isinstance(model, Paired) else [model]
     weights = multiplied(model)
     if getattr(model.head, "out", model) is None:
         weights += model.vocab_matrix.numel()  # a tied matrix is multiplied with, too
-    attention = 0.0
+    attention = 6.0 * length * sum(looked(module) for module in model.modules())
     for stack in stacks:
         for place in range(len(stack.blocks)):
             times = len(range(place, stack.layers, len(stack.blocks)))
@@ -33,7 +37,25 @@ def training_flops(model: AnyModel, length: int) -> float:
 
 def multiplied(module: nn.Module) -> int:
     """How many weights are matrices that vectors are multiplied with."""
-    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d))
+    return sum(
+        parameter.numel()
+        for part in module.modules()
+        if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d | nn.RNNBase)
+        for name, parameter in part.named_parameters(recurse=False)
+        if name.startswith("weight")
+    )
+
+
+def looked(module: nn.Module) -> int:
+    """How many products a writer's look takes for each pair of positions, in scores and in what is taken."""
+    match module:
+        case ConvolutionalLook():
+            return 2 * module.query.in_features
+        case Multiplicative():
+            return 2 * module.width
+        case Additive():
+            return module.key.in_features + module.hidden
+    return 0
 
 
 def positions_seen(stack: Stack, part: Attention, length: int) -> float:

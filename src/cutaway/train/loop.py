@@ -16,8 +16,9 @@ from torch import Tensor
 
 from cutaway import spec
 from cutaway.errors import NonFiniteError
+from cutaway.models import AnyModel
 from cutaway.train.finite import first_not_finite
-from cutaway.train.loss import Batch, next_token_loss
+from cutaway.train.loss import Batch
 from cutaway.train.optim import Optimizers
 from cutaway.train.precision import Working
 from cutaway.train.schedule import factor_at
@@ -30,6 +31,9 @@ class Examples(Protocol):
 
     def parts(self, step: int) -> list[Batch]:
         """The micro-batches of a step."""
+
+    def loss(self, model: AnyModel, batch: Batch, total: int) -> Tensor:
+        """What is made smaller: a micro-batch's share of the mean over the step's `total` targets."""
 
     def example_ids(self, step: int) -> list[int]:
         """A name for each example, for error messages."""
@@ -80,7 +84,7 @@ class Training:
         with torch.random.fork_rng(self.working.drawing):  # nor does training disturb others' random numbers
             for place, part in enumerate(parts):
                 torch.manual_seed(random_seed(self.run.seed, number, place))
-                loss = next_token_loss(self.working.model, part, total)
+                loss = self.examples.loss(self.working.model, part, total)
                 loss.backward()
                 self.working.collect()
                 losses.append(loss.detach())

@@ -110,7 +110,7 @@ def check_asked(out: Path, stored: spec.Recipe, asked: spec.Recipe) -> None:
 
     Of the models' vocabularies nothing is said: those follow from the data.
     """
-    before, now = (dict(_values(write_record(recipe))) for recipe in (stored, asked))
+    before, now = (dict(plain_values(write_record(recipe))) for recipe in (stored, asked))
     for path in dict.fromkeys((*before, *now)):
         old, new = before.get(path, "none"), now.get(path, "none")
         if old != new and not (path.startswith("model.") and path.endswith(".vocab")):
@@ -122,14 +122,14 @@ def check_asked(out: Path, stored: spec.Recipe, asked: spec.Recipe) -> None:
             )
 
 
-def _values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def plain_values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every plain value inside tables and lists, with its path."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _values(item, f"{path}.{key}" if path else key)
+            yield from plain_values(item, f"{path}.{key}" if path else key)
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
         for index, item in enumerate(value):
-            yield from _values(item, f"{path}[{index}]")
+            yield from plain_values(item, f"{path}[{index}]")
     else:
         yield path, value
 

@@ -12,7 +12,7 @@ from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import find_recipe
 from cutaway.train.progress import Reporter
 from cutaway.train.records import RECIPE, check_asked
-from cutaway.train.runner import Result, Runner, Sampler
+from cutaway.train.runner import Result, Runner
 
 
 def train_recipe(
@@ -21,13 +21,12 @@ def train_recipe(
     out: str | Path | None = None,
     resume: bool = False,
     say: Reporter | None = None,
-    sampler: Sampler | None = None,
     **run: Any,
 ) -> Result:
     """Train a recipe, given by name, by path or as a record, with some values of its `run` replaced.
 
-    The run's directory is `out`, or runs/NAME; `cutaway.load` takes the result. Every `run.sample` steps
-    `sampler` writes a text; the report is `cutaway.study`'s to write. With `resume` the values given, and the
+    The run's directory is `out`, or runs/NAME; `cutaway.load` takes the result. The report is
+    `cutaway.study`'s to write. With `resume` the values given, and the
     whole of a record, must be those the run was begun with. Raises ConfigError for an unknown recipe, key or
     value, or one that is not the run's, and what `Runner.train` raises.
     """
@@ -47,4 +46,4 @@ def train_recipe(
         check_asked(folder, stored, of_name if named else with_local_data(recipe))
     else:
         recipe = with_local_data(recipe)
-    return Runner(recipe, folder, say=say, sampler=sampler).train(resume)
+    return Runner(recipe, folder, say=say).train(resume)

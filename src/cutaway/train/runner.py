@@ -7,7 +7,7 @@ written by whoever called, `report.html`.
 import json
 import math
 import os
-from collections.abc import Callable, Set
+from collections.abc import Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,11 +17,9 @@ import torch
 
 from cutaway import spec, store
 from cutaway.allocator import keep_large_buffers
-from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, CutawayError, SaveError
-from cutaway.models import AnyModel, Paired, build
-from cutaway.models.decoding import check_decodes
-from cutaway.train import checkpoint, records
+from cutaway.models import AnyModel, Pair, build
+from cutaway.train import checkpoint, records, settle
 from cutaway.train.choose import Choice, choose, choose_device, compile_blocks
 from cutaway.train.facts import differing, gather_facts
 from cutaway.train.flops import training_flops
@@ -32,10 +30,12 @@ from cutaway.train.optim import Optimizers
 from cutaway.train.precision import Working
 from cutaway.train.progress import Reporter, Silent
 from cutaway.train.signals import RunInterruptedError, Signals, StoppedError
-from cutaway.train.task import Task, make_task
+from cutaway.train.start import read_start, take_again
+from cutaway.train.task import Task
+from cutaway.train.tasks import facts_of, make_task
 from cutaway.weights.run import whole_checkpoint
 
-Sampler = Callable[[AnyModel, Tokenizer], str]
+ENDED = "ended"  # among the counters: training is over, its weights are settled
 
 
 @dataclass
@@ -54,10 +54,8 @@ class Result:
 class Runner:
     """Prepares a run's directory, model and task, and takes them through training."""
 
-    def __init__(
-        self, recipe: spec.Recipe, out: Path, *, say: Reporter | None = None, sampler: Sampler | None = None
-    ):
-        self.recipe, self.out, self.sampler = recipe, Path(out), sampler
+    def __init__(self, recipe: spec.Recipe, out: Path, *, say: Reporter | None = None):
+        self.recipe, self.out = recipe, Path(out)
         self.say: Reporter = say or Silent()
         self.facts: dict[str, object] = {}
         self.choice = Choice("fp32", "off", 1)
@@ -100,18 +98,22 @@ class Runner:
         recipe = self.recipe
         choose_device(recipe.run.device)  # so that one that is not there is told before the data is prepared
         self.say.say(f"{recipe.name}: preparing the data")
-        task = make_task(recipe.data, recipe.run)
+        start = read_start(recipe.start)
+        task = make_task(recipe.data, recipe.run, start.tokenizer if start else None)
+        for notice in task.notices:
+            self.say.warn(f"{recipe.name}: {notice}")
         recipe = self.recipe = replace(recipe, model=task.fitted(recipe.model))
         model = build(recipe.model, recipe.run.seed)
-        if isinstance(model, Paired):
-            check_decodes(model.decoder)  # it is judged by what it writes
-        self.choice = choose(model, recipe.run, mean_length(recipe))
+        if start is not None:
+            self.say.say(f"{recipe.name}: {start.take(model)}")
+        if isinstance(model, Pair):
+            model.check_decodes()  # it is judged by what it writes
+        self.choice = choose(model, recipe.run, *task.typical)
         facts = {
             **gather_facts(),
             **self.choice.facts(),
             "seed": recipe.run.seed,
-            "data": task.digest,
-            "tokenizer": task.tokenizer.digest,
+            **facts_of(task, start),
             "parameters": sum(p.numel() for p in model.parameters()),
         }
         self.facts = records.write_records(self.out, recipe, facts, task.tokenizer)
@@ -132,10 +134,15 @@ class Runner:
             )
         task.fitted(self.recipe.model)  # an edited recipe.toml may ask for what does not fit
         self.choice.take()
-        training = self.training(build(self.recipe.model, self.recipe.run.seed), task)
+        model = build(self.recipe.model, self.recipe.run.seed)
         folder, problems = whole_checkpoint(self.out)
+        if folder is None:
+            take_again(self.recipe, found.facts, model)
+        training = self.training(model, task)
         if folder is not None:
             self.counters |= checkpoint.load_checkpoint(folder, training)
+            if found.edited:  # it may ask for more steps, or for more patience
+                self.counters.pop(ENDED, None)
             for problem in problems:
                 self.say.warn(f"{problem}; going on from the checkpoint before it, {folder.name}")
             checkpoint.put_aside(self.out, folder)
@@ -156,17 +163,19 @@ class Runner:
         """Train, and look, sample and save when it is time."""
         run, choice, model = self.recipe.run, self.choice, training.working.master
         peak = peak_flops(choice.precision, choice.device)
-        flops = training_flops(model, mean_length(self.recipe))
+        flops = training_flops(model, task.typical[1])
         self.say.say(
             f"{self.recipe.name}: {self.facts['parameters']:,} parameters, {run.steps} steps, "
             f"{choice.told} -> {self.out}"
         )
         try:
             self.look(training, task, signals)
-            for step in training:
-                self.note(step, flops / peak)
+            while training.done < run.steps and not self.counters.get(ENDED):
+                self.note(training.advance(), flops / peak)
                 self.look(training, task, signals)
-                if due(run.save, step.number) or step.number == run.steps:
+                if self.stops(training):
+                    self.settle(training)
+                if due(run.save, training.done) or self.counters.get(ENDED):
                     self.save(training)
                 signals.check()
             figures = self.finish(training, task, signals)
@@ -177,7 +186,8 @@ class Runner:
         except SaveError:
             raise
         except BaseException:  # a closed pipe, a bug, no memory, a second Ctrl-C
-            if training.whole and self.noted == training.done:
+            settled = training.done < run.steps or self.counters.get(ENDED)
+            if training.whole and self.noted == training.done and settled:
                 self.save(training)
             raise
         return Result(self.out, figures, self.facts, dict(self.counters))
@@ -185,13 +195,35 @@ class Runner:
     def look(self, training: Training, task: Task, signals: Signals) -> None:
         """Evaluate and sample, where that is due after the step just done and not yet written."""
         run, step, working = self.recipe.run, training.done, training.working
-        if 0 < step < run.steps:
+        if 0 < step < run.steps and not self.counters.get(ENDED):
             if due(run.evaluate, step) and "validation_sample" not in self.written:
                 with self.eager():
                     self.record(step, task.glance(working.model.eval(), signals.check))
             if due(run.sample, step) and "sample" not in self.written:
                 self.sample(step, working.master, task)
             self.written = frozenset()
+
+    def stops(self, training: Training) -> bool:
+        """Whether the step just done was the last: of all, or for want of patience."""
+        run = self.recipe.run
+        if run.patience and due(run.evaluate, training.done):
+            losses = settle.losses_so_far(self.out / records.METRICS)
+            if settle.better(losses):
+                settle.keep_best(training.working.master, self.out, training.done)
+            if settle.waited(losses) >= run.patience:
+                self.say.say(f"{self.recipe.name}: {run.patience} evaluations without a better one")
+                return True
+        return training.done == run.steps
+
+    def settle(self, training: Training) -> None:
+        """Give the model the weights that the run ends with."""
+        model, run = training.working.master, self.recipe.run
+        if run.average > 1:
+            settle.take_mean(model, self.out, run.average)
+        if run.patience and (step := settle.take_best(model, self.out)) is not None:
+            self.say.say(f"{self.recipe.name}: the weights are those after step {step}")
+        training.working.refresh()
+        self.counters[ENDED] = 1.0
 
     def finish(self, training: Training, task: Task, signals: Signals) -> dict[str, float]:
         """Judge the fp32 weights on the whole validation data."""
@@ -234,12 +266,10 @@ class Runner:
         self.append({"step": step, **figures})
 
     def sample(self, step: int, model: AnyModel, task: Task) -> None:
-        """Write a text the model makes, if somebody gave a way to make one; one that fails ends no run."""
-        if self.sampler is None:
-            return
+        """Write what the model makes; a sample that fails ends no run."""
         try:
             with self.eager():
-                text = self.sampler(model.eval(), task.tokenizer)
+                text = task.sample(model.eval())
         except CutawayError as problem:
             self.say.warn(f"step {step}: no sample: {problem}")
         else:
@@ -254,7 +284,8 @@ class Runner:
         """A checkpoint of the last finished step; the metrics up to it reach the disk first."""
         if training.done:
             store.sync_file(self.out / records.METRICS)
-            checkpoint.save_checkpoint(self.out, training, self.counters)
+            kept = max(checkpoint.KEPT, self.recipe.run.average)
+            checkpoint.save_checkpoint(self.out, training, self.counters, kept)
 
     def eager(self) -> AbstractContextManager[object]:
         """Inside, compiled blocks run uncompiled: other shapes than training's would each be compiled."""
@@ -266,9 +297,3 @@ class Runner:
 def due(every: int, step: int) -> bool:
     """Whether something that happens every so many steps (0: never) happens after this one."""
     return every > 0 and step % every == 0
-
-
-def mean_length(recipe: spec.Recipe) -> int:
-    """Positions an example has, for timing and for counting arithmetic."""
-    data = recipe.data
-    return (data.shortest + data.longest) // 2 + 1 if isinstance(data, spec.Reversal) else recipe.run.length

@@ -18,5 +18,9 @@ def factor_at(schedule: spec.Schedule, step: int, steps: int) -> float:
             rising = (step + 1) / warmup if step < warmup else 1.0
             falling = (steps - step) / max(1.0, decay * steps)
             return rising * (floor + (1 - floor) * min(1.0, falling))
+        case spec.InverseSqrt(warmup):
+            return min((step + 1) / warmup, math.sqrt(warmup / (step + 1)))
         case _:
-            raise ConfigError(f"schedule {type(schedule).__name__}: known are Cosine and StableDecay")
+            raise ConfigError(
+                f"schedule {type(schedule).__name__}: known are Cosine, StableDecay and InverseSqrt"
+            )

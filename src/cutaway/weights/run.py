@@ -42,6 +42,7 @@ class Checkpoint:
     run: Path
     folder: Path
     step: int
+    labels: tuple[str, ...] = ()  # of the classes that it scores
 
 
 def read_run(
@@ -68,7 +69,8 @@ def read_run(
         model = build(plan)
     assign(model, read_tensors(folder / "model.safetensors"), folder / "model.safetensors")
     model = model.eval().to(device=device, dtype=kind)
-    return Checkpoint(model, tokenizer, recipe, run, folder, step_of(folder))
+    labels = own_labels(run / "facts.json", plan)
+    return Checkpoint(model, tokenizer, recipe, run, folder, step_of(folder), labels)
 
 
 def find_checkpoint(path: str | Path, step: int | None = None) -> tuple[Path, Path]:
@@ -199,7 +201,8 @@ def counted(names: list[str]) -> str:
 
 def check_vocabulary(path: Path, tokenizer: Tokenizer, plan: spec.Model) -> None:
     """Raises FileFormatError where the tokenizer has ids the model has no vectors for."""
-    sides = (plan.source, plan.target) if isinstance(plan, spec.Paired) else (getattr(plan, "input", None),)
+    pair = isinstance(plan, spec.Paired | spec.Seq2Seq)
+    sides = (plan.source, plan.target) if pair else (getattr(plan, "input", None),)
     for side in sides:
         if isinstance(side, spec.Tokens) and tokenizer.vocab > side.vocab:
             raise FileFormatError(
@@ -220,6 +223,20 @@ def own_digest(path: Path) -> object:
     if "tokenizer" not in facts:
         raise FileFormatError(path, "tokenizer is missing: restore the file, or train again")
     return facts["tokenizer"]
+
+
+def own_labels(path: Path, plan: spec.Model) -> tuple[str, ...]:
+    """The names of the classes a run sorts into, from its facts.json; none for another kind of model.
+
+    Raises FileFormatError where they are not as many names as the model has classes.
+    """
+    if not isinstance(plan, spec.Single) or not isinstance(plan.head, spec.Classify):
+        return ()
+    labels = read_table(path).get("labels", [])
+    right = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    if not right or len(labels) not in (0, plan.head.classes):
+        raise FileFormatError(path, f"labels do not name {plan.head.classes} classes: restore the file")
+    return tuple(labels)
 
 
 def check_own(path: Path, tokenizer: Tokenizer, digest: object) -> None:

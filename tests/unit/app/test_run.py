@@ -173,10 +173,10 @@ def test_examples_of_strings_have_the_tasks_own_letters(place, capsys):
 
 
 def test_a_sample_that_fails_is_a_warning(place, capsys, monkeypatch):
-    def fail(model, tokenizer):
+    def fail(task, model):
         raise LimitError("nothing to say")
 
-    monkeypatch.setattr("cutaway.app.outcome.sample", fail)
+    monkeypatch.setattr("cutaway.train.language.Language.sample", fail)
     shape = "--model.layers 1 --model.width 16 --model.heads 2"
     arguments = f"--data.tokenizer bytes {shape} --length 16".split()
     assert main(["train", "text.txt", *SMALL, *arguments, "--out", "runs/silent"]) == 0

@@ -17,6 +17,7 @@ from cutaway.generate import Decoding, Sampling, complete, stream
 from cutaway.nn import part, register
 from cutaway.spec.read import read_model
 from cutaway.spec.write import write_model
+from cutaway.train.language import Language
 from tests.house.tree import ROOT
 from tests.unit.generate.tiny import filled
 
@@ -159,14 +160,17 @@ def test_a_run_with_it_is_trained_loaded_and_writes(plan, tmp_path, monkeypatch)
     settings = spec.Run(steps=3, batch=2, length=16, threads=1, precision="fp32", compile="off", sample=1)
     tokens_BL, looks = torch.arange(97, 117)[None], []
 
-    def sampler(model, tokenizer):
+    def sample(task, model):
         with torch.no_grad():
-            written = complete(model, tokenizer, ["to be"], max_tokens=5, sampling=Sampling(temperature=0))
+            written = complete(
+                model, task.tokenizer, ["to be"], max_tokens=5, sampling=Sampling(temperature=0)
+            )
             looks.append((written[0].text, model(tokens_BL)))
         return looks[-1][0]
 
+    monkeypatch.setattr(Language, "sample", sample)
     recipe = spec.Recipe("mixed", plan, data, settings)
-    session = cutaway.load(cutaway.train(recipe, out=tmp_path / "run", sampler=sampler))
+    session = cutaway.load(cutaway.train(recipe, out=tmp_path / "run"))
     texts, logits = zip(*looks, strict=True)
     with torch.no_grad():
         assert torch.equal(session.model(tokens_BL), logits[-1])

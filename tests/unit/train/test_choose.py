@@ -19,7 +19,8 @@ from cutaway.train.choose import Choice, choose, choose_device
 from cutaway.train.loss import Batch, next_token_loss, token_losses
 from cutaway.train.precision import Working
 from cutaway.train.records import read_records
-from cutaway.train.task import Reversing, make_task
+from cutaway.train.reversing import Reversing
+from cutaway.train.tasks import make_task
 from tests.unit.train.tiny import recipe, train
 
 META = torch.device("meta")
@@ -56,7 +57,7 @@ def test_what_is_faster_is_measured_where_the_run_computes(there, monkeypatch):
         return 1.0 - 0.5 * (device == "cuda" and (compiled or dtype == torch.bfloat16))
 
     monkeypatch.setattr(chooser, "block_seconds", seconds)
-    found = choose(build(quick(layers=1, width=16, heads=2)), spec.Run(steps=10**6, threads=1), 16)
+    found = choose(build(quick(layers=1, width=16, heads=2)), spec.Run(steps=10**6, threads=1), 32, 16)
     device = "cuda" if there else "cpu"
     assert set(seen) == {device}
     assert (found.device, found.precision) == (device, "bf16" if there else "fp32")
@@ -95,10 +96,10 @@ def test_a_step_forks_the_random_numbers_of_the_device_it_draws_from():
 def test_a_batch_moves_whole():
     made = Reversing(spec.Reversal(), spec.Run(batch=4)).parts(0)[0]
     moved = made.to(META)
-    assert {t.device for t in (*moved.inputs, moved.targets_BL, *moved.paddings)} == {META}
+    assert {t.device for t in (*moved.inputs, moved.targets, *moved.paddings)} == {META}
     assert (len(moved.inputs), len(moved.paddings)) == (2, 2)
     here = made.to(torch.device("cpu"))
-    assert here.targets_BL is made.targets_BL and here.inputs[0] is made.inputs[0], "nothing to move"
+    assert here.targets is made.targets and here.inputs[0] is made.inputs[0], "nothing to move"
 
 
 def cases(text):

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from cutaway import spec
 from cutaway.errors import NonFiniteError
-from cutaway.models import build
+from cutaway.models import AnyModel, build
 from cutaway.spec.presets import quick
 from cutaway.train.loop import Training, random_seed
-from cutaway.train.loss import IGNORE, Batch
+from cutaway.train.loss import IGNORE, Batch, next_token_loss
 from cutaway.train.optim import Optimizers
 from cutaway.train.precision import Working
 from tests.unit.train.tiny import OPTIMIZERS
@@ -34,6 +34,9 @@ class Drawn:
             Batch((some,), target)
             for some, target in zip(rows[:, :-1].split(size), targets.split(size), strict=True)
         ]
+
+    def loss(self, model: AnyModel, batch: Batch, total: int) -> Tensor:
+        return next_token_loss(model, batch, total)
 
     def example_ids(self, step: int) -> list[int]:
         return list(range(step * self.batch, (step + 1) * self.batch))

@@ -102,7 +102,7 @@ def test_events_are_what_metrics_say(text, tmp_path):
 
     with pytest.raises(InputMissingError, match=r"metrics\.jsonl: no metrics"):
         write_events(tmp_path)
-    out = train(recipe(text, sample=4), tmp_path / "run", sampler=lambda model, tokenizer: "a\nsample")
+    out = train(recipe(text, sample=4), tmp_path / "run")
     write_events(out)
     found = EventAccumulator(str(write_events(out)))  # the second time replaces the first
     found.Reload()

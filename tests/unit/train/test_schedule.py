@@ -49,5 +49,5 @@ def test_every_factor_lies_between_0_and_1_and_no_step_is_lost(plan, steps):
 
 
 def test_an_unknown_schedule_is_refused():
-    with pytest.raises(ConfigError, match="Cosine and StableDecay"):
+    with pytest.raises(ConfigError, match="StableDecay and InverseSqrt"):
         factor_at(spec.Schedule(), 0, 1)

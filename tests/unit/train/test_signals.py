@@ -8,8 +8,8 @@ import pytest
 
 from cutaway.data import tokenizer
 from cutaway.train import checkpoint
+from cutaway.train.language import Language
 from cutaway.train.signals import WATCHED, RunInterruptedError, Signals, StoppedError
-from cutaway.train.task import Language
 from cutaway.weights.run import list_checkpoints
 from tests.unit.train.tiny import Stop, recipe, remains, train
 
@@ -26,15 +26,11 @@ def nobody_ignores_hangups():
 
 @pytest.fixture(scope="module")
 def whole(text: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    return remains(train(plan(text), tmp_path_factory.mktemp("whole") / "run", sampler=sampler))
+    return remains(train(plan(text), tmp_path_factory.mktemp("whole") / "run"))
 
 
 def plan(text: Path):
     return recipe(text, steps=8, evaluate=4, sample=4, save=4)
-
-
-def sampler(model, known) -> str:
-    return "a sample"
 
 
 class Once:
@@ -52,6 +48,7 @@ class Once:
 def arrange(phase: str, strike: Once, monkeypatch: pytest.MonkeyPatch) -> tuple[dict, int]:
     """Let the signal come in a phase; returns options for training and the step that must be saved."""
     glance, judge, parts, write = Language.glance, Language.judge, Language.parts, checkpoint.write_tensors
+    sample = Language.sample
     match phase:
         case "training":
             return {"say": Stop(3, strike.number)}, 3
@@ -68,7 +65,8 @@ def arrange(phase: str, strike: Once, monkeypatch: pytest.MonkeyPatch) -> tuple[
             monkeypatch.setattr(checkpoint, "write_tensors", lambda p, t: (strike(), write(p, t))[1])
             return {}, 4
         case _:
-            return {"sampler": lambda model, known: (strike(), sampler(model, known))[1]}, 4
+            monkeypatch.setattr(Language, "sample", lambda s, m: (strike(), sample(s, m))[1])
+            return {}, 4
 
 
 @pytest.mark.parametrize("number", WATCHED, ids=lambda number: number.name)
@@ -81,11 +79,11 @@ def test_the_last_finished_step_is_saved_and_the_run_goes_on_as_if_nothing_had_b
     with monkeypatch.context() as patch:
         options, saved = arrange(phase, Once(number), patch)
         with pytest.raises(RunInterruptedError, match=f"{number.name} after step {saved}") as stopped:
-            train(plan(text), out, **{"sampler": sampler} | options)
+            train(plan(text), out, **options)
     assert stopped.value.exit_code == 128 + number
     assert list_checkpoints(out)[-1].name == f"step-{saved:06d}"
     assert {watched: signal.getsignal(watched) for watched in WATCHED} == before
-    train(plan(text), out, resume=True, sampler=sampler)
+    train(plan(text), out, resume=True)
     assert remains(out) == whole
 
 
@@ -105,7 +103,7 @@ def test_while_data_is_prepared_it_ends_at_once_and_the_directory_can_be_used_ag
         with pytest.raises(RunInterruptedError, match="before training began") as stopped:
             train(plan(text), tmp_path / "run")
     assert stopped.value.exit_code == 128 + number and not reached
-    assert remains(train(plan(text), tmp_path / "run", sampler=sampler)) == whole
+    assert remains(train(plan(text), tmp_path / "run")) == whole
 
 
 def test_a_signal_is_remembered_and_a_second_one_acts_as_it_would_have():

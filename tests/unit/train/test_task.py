@@ -15,9 +15,11 @@ from cutaway import spec
 from cutaway.errors import ConfigError, LimitError
 from cutaway.models import build
 from cutaway.spec.presets import quick, vaswani
-from cutaway.train import task as task_module
+from cutaway.train import language as language_module
+from cutaway.train.language import Language
 from cutaway.train.loss import IGNORE
-from cutaway.train.task import Language, Reversing, make_task
+from cutaway.train.reversing import Reversing
+from cutaway.train.tasks import make_task
 from tests.unit.train.tiny import recipe
 
 
@@ -45,7 +47,7 @@ def drawn(task: Language):
 @pytest.mark.parametrize("at_once", [8, 8192])
 def test_the_whole_text_is_scored_token_by_token(length, at_once, text, monkeypatch):
     """Brute force: each token after the first from those before it in its window, one forward pass each."""
-    monkeypatch.setattr(task_module, "TOKENS_AT_ONCE", at_once)
+    monkeypatch.setattr(language_module, "TOKENS_AT_ONCE", at_once)
     task = language(text, length)
     tokens = torch.from_numpy(task.validation.tokens[:140].astype(np.int64))
     object.__setattr__(task.validation, "tokens", tokens.numpy())
@@ -78,7 +80,7 @@ def test_a_model_that_knows_frequencies_only_reaches_the_unigram_entropy(text):
 
 
 def test_a_glance_reads_evenly_spaced_whole_windows(text, monkeypatch):
-    monkeypatch.setattr(task_module, "GLANCE_TOKENS", 64)
+    monkeypatch.setattr(language_module, "GLANCE_TOKENS", 64)
     task = language(text, 16)
     model = drawn(task)
     seen: list[torch.Tensor] = []
@@ -124,8 +126,8 @@ def test_a_validation_text_shorter_than_a_window_is_still_judged(text):
 def test_parts_are_the_batch_in_order_and_targets_the_next_tokens(text):
     whole, parts = (language(text, 16, batch=4, accumulate=k).parts(3) for k in (1, 4))
     assert torch.equal(whole[0].inputs[0], torch.cat([part.inputs[0] for part in parts]))
-    assert torch.equal(whole[0].targets_BL, torch.cat([part.targets_BL for part in parts]))
-    assert torch.equal(whole[0].inputs[0][:, 1:], whole[0].targets_BL[:, :-1])
+    assert torch.equal(whole[0].targets, torch.cat([part.targets for part in parts]))
+    assert torch.equal(whole[0].inputs[0][:, 1:], whole[0].targets[:, :-1])
     assert len(language(text, 16).example_ids(3)) == 4
 
 
@@ -182,7 +184,7 @@ def test_every_target_of_a_pair_is_scored_and_nothing_else():
     ):
         assert part.scored == (pairs.target_lengths_B - 1).sum()
         for row, length in enumerate(pairs.target_lengths_B):
-            scored = part.targets_BL[row][part.targets_BL[row] != IGNORE]
+            scored = part.targets[row][part.targets[row] != IGNORE]
             assert scored.tolist() == pairs.target_BL[row, 1:length].tolist()
     assert task.example_ids(2) == list(range(16, 24))
 
@@ -197,5 +199,5 @@ def test_exact_match_is_1_for_a_model_that_writes_the_answers_and_0_for_one_that
 
 
 def test_an_unknown_kind_of_data_is_refused():
-    with pytest.raises(ConfigError, match="known are Text and Reversal"):
+    with pytest.raises(ConfigError, match="known are Text, Reversal, Parallel"):
         make_task(spec.run.Data(), spec.Run())

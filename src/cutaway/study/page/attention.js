@@ -48,7 +48,7 @@ function showAttention() {
   const now = () => attentionKinds[state.kind];
   // Unless the address says otherwise, begin with the head the text misses most.
   if (state.layer === null || state.head === null) {
-    const [, name] = now().tap.match(/\.(attn|cross)\./), side = now().tap.match(/^(encoder\.|decoder\.)?/)[0];
+    const [, name] = now().tap.match(/\.(attn|cross|look)\./), side = now().tap.match(/^(encoder\.|decoder\.)?/)[0];
     const own = (report.effects?.parts ?? []).filter((part) => part.head !== null && part.kind === name && part.stack === side && part.loss !== null);
     const missed = own.reduce((a, b) => (a && a.loss >= b.loss ? a : b), null) ?? { layer: 0, head: 0 };
     state.layer ??= missed.layer;

@@ -15,7 +15,7 @@ function showHead() {
 function summary() {
   const ids = stream("text"), fact = Object.fromEntries(report.facts), figures = [];
   const length = report.streams.source ? `${report.streams.source.length} source and ${ids.length} target tokens` : `${ids.length} tokens`;
-  const about = `A transformer of ${fact.layers} layers and ${fact.parameters} parameters reads ${length}. This page shows what happens inside, from the first layer to the last.`;
+  const about = `A model of ${fact.layers} layers and ${fact.parameters} parameters reads ${length}. This page shows what happens inside, from the first layer to the last.`;
   if (report.predicts) {
     const losses = report.text.losses.slice(1), sum = losses.reduce((a, b) => a + b, 0);
     figures.push([fixed(sum / losses.length, 3), "nats a token: its loss on this text"]);

@@ -1,0 +1,150 @@
+"""Training one seed of a recipe: what the options mean, the training, what is kept of it."""
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cutaway.app.results import SeedResult, read_expected, read_results, recipe_folder, training_curve
+from cutaway.errors import ConfigError, OutputExistsError, nearest
+from cutaway.spec.read import read_recipe
+from cutaway.spec.recipes import RECIPE, find_recipe, group_of
+from cutaway.spec.run import Labelled, MaskedText, Parallel, Recipe, Text
+
+if TYPE_CHECKING:
+    from cutaway.train.progress import Reporter
+    from cutaway.train.runner import Result
+
+FACTS = (
+    *("cutaway", "torch", "python", "platform", "processor", "device", "gpu"),
+    *("precision", "compile", "threads", "data"),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be trained: `texts` are those of --data, none where they are the recipe's own after all."""
+
+    folder: Path
+    recipe: Recipe
+    out: Path
+    texts: tuple[str, ...]
+    say: "Reporter"
+
+
+def ask(name: str, seed: int, texts: tuple[str, ...], out: Path | None, quiet: bool) -> Plan:
+    """What the options of `recipes run` and `verify` mean.
+
+    Raises ConfigError where they do not fit, OutputExistsError where a run is in the way.
+    """
+    from cutaway.app.progress import reporter
+    from cutaway.data.download import keep_copy
+    from cutaway.train.progress import Silent
+    from cutaway.train.records import check_new
+
+    recipe = read_recipe(find_recipe(name))
+    folder = recipe_folder(name)
+    if not (folder / RECIPE).is_file():
+        raise ConfigError(f"{name}: name a recipe or its folder, so that its expected.json is known")
+    recipe = replace(recipe, run=replace(recipe.run, seed=seed))
+    own = sources(recipe.data)
+    if texts == own or (len(texts) == len(own) == 1 and keep_copy(own[0], texts[0])):
+        texts = ()
+    recipe = with_texts(recipe, texts)
+    group = group_of(name)
+    out = out or Path("runs", group, f"{recipe.name}-seed-{seed}")
+    if group and recipe.start:  # another member of the group, trained with the same seed
+        recipe = replace(recipe, start=str(out.parent / f"{recipe.start}-seed-{seed}"))
+    try:
+        check_new(out)
+    except OutputExistsError:
+        raise OutputExistsError(f"{out}: holds a run already; choose another --out or delete it") from None
+    say = Silent() if quiet else reporter(recipe.run.steps)
+    return Plan(folder, recipe, out, texts, say)
+
+
+def sources(data: object) -> tuple[str, ...]:
+    """Where a recipe's examples come from: its texts, or the one folder of its files."""
+    match data:
+        case Text() | MaskedText():
+            return data.source
+        case Parallel() | Labelled():
+            return (data.folder,)
+    return ()
+
+
+def with_texts(recipe: Recipe, texts: tuple[str, ...]) -> Recipe:
+    """The recipe with `texts`, if any, in place of its own.
+
+    Raises ConfigError where its data is made up, or is in one folder and several are given.
+    """
+    match recipe.data:
+        case _ if not texts:
+            return recipe
+        case Text() | MaskedText():
+            return replace(recipe, data=replace(recipe.data, source=texts))
+        case Parallel() | Labelled():
+            if len(texts) > 1:
+                raise ConfigError(f"--data: {recipe.name} reads one folder; name one, not {len(texts)}")
+            return replace(recipe, data=replace(recipe.data, folder=texts[0]))
+    raise ConfigError(f"--data: {recipe.name} makes its own examples; leave the option out")
+
+
+def fetched(plan: Plan) -> Plan:
+    """The same with a public text on this machine."""
+    from cutaway.data.download import with_local_data
+
+    return replace(plan, recipe=with_local_data(plan.recipe))
+
+
+def check_text(plan: Plan, results: Path, remedy: str) -> bool:
+    """Whether the text is the recipe's own; ConfigError where the seeds in `results` learned another.
+
+    Only a text that was named is looked at: `stdlib:` differs a little from one Python to the next.
+    """
+    seeds = [seed for seed in read_results(plan.folder, results) if "data" in seed.facts]
+    others = [seed for seed in seeds if "--data" in seed.command]
+    if not plan.texts and not others:
+        return True
+    from cutaway.train.tasks import make_task
+
+    digest = make_task(plan.recipe.data, plan.recipe.run).digest
+    if seeds and digest not in {seed.facts["data"] for seed in seeds}:
+        said = f"--data {shlex.join(plan.texts)}" if plan.texts else plan.folder.name
+        remedy = remedy if plan.texts else "give the --data that their commands name"
+        raise ConfigError(f"{said}: not the text that the seeds in {results} were trained on; {remedy}")
+    return not plan.texts or digest in {seed.facts["data"] for seed in seeds if seed not in others}
+
+
+def write_page(plan: Plan, run: "Result") -> str:
+    """Writes report.html into a finished run's folder, as `cutaway train` does, and says where it is."""
+    from cutaway.app.outcome import conclude
+
+    return conclude(plan.recipe, run, plan.say).report
+
+
+def train_seed(plan: Plan, command: str) -> tuple["Result", SeedResult]:
+    """Trains, and returns the run and what came out. Evaluations are not in the seconds."""
+    from cutaway.train.runner import Runner
+
+    folder, recipe = plan.folder, plan.recipe
+    expected = read_expected(folder)
+    result = Runner(recipe, plan.out, say=plan.say).train()
+    if expected.measure not in result.figures:
+        raise ConfigError(
+            f"{folder}/expected.json: measure: {expected.measure} is no figure of this run; "
+            f"{nearest(expected.measure, result.figures)}"
+        )
+    return result, SeedResult(
+        recipe=folder.name,
+        seed=recipe.run.seed,
+        value=result.figures[expected.measure],
+        figures=result.figures,
+        seconds=round(result.counters["seconds"], 2),
+        tokens=int(result.counters["tokens"]),
+        parameters=int(str(result.facts["parameters"])),
+        command=command,
+        commit=str(result.facts["commit"]) if result.facts.get("commit") else None,
+        facts={name: str(result.facts[name]) for name in FACTS if result.facts.get(name) is not None},
+        curve=training_curve(plan.out),
+    )

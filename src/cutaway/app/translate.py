@@ -1,0 +1,208 @@
+"""`cutaway translate -m RUN [FILE | -]`: one line in, one line out; without either, a prompt to type at."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from cutaway.app.options import Flag, option, parse, read_text
+from cutaway.errors import InputMissingError, LimitError
+
+if TYPE_CHECKING:
+    from cutaway.data.tokenizer import Tokenizer
+    from cutaway.generate.translate import Translation, Translator
+
+CHUNK = 512  # lines that are read, translated in batches of like length, and written
+MOST_BYTES = 2**20  # of one line
+STRANGE = 0.5  # share of unknown tokens from which on a line is hardly of the model's language
+
+
+@dataclass(frozen=True)
+class Options:
+    """Translate the lines of a file, or of standard input where it is a dash or nothing.
+
+    One line is written for each line, the others of the best and the alignment behind tabs. A line that
+    cannot be translated gives a warning and an empty line; the exit code then is 64.
+    """
+
+    model: Annotated[str, option(aliases=["-m"], help="a run, or anything else `cutaway.load` takes")]
+    file: tyro.conf.Positional[str] = ""
+    beam: Annotated[int, option(help="prefixes that are kept of each sentence; 1 is greedy")] = 5
+    length_penalty: Annotated[float, option(help="scores are log p / length^this; 0 favours the short")] = 1.0
+    best: Annotated[int, option(help="write this many translations of each line")] = 1
+    max_tokens: Annotated[
+        int | None, option(help="at most this many; 1.5 times the source and 20 more if not given")
+    ] = None
+    batch_tokens: Annotated[int, option(help="translate about this many source tokens at once")] = 2_048
+    align: Annotated[Flag, option(help="say which token of the source each token was written from")] = False
+    reference: Annotated[str | None, option(help="a file of right translations: BLEU on standard error")] = (
+        None
+    )
+    json: Annotated[Flag, option(help="a JSON object a line")] = False
+
+
+def run(arguments: list[str]) -> int:
+    """Translates line by line; ends with LimitError's code where one line could not be translated."""
+    options = parse(Options, arguments, "cutaway translate")
+    references = None if options.reference is None else read_text(options.reference).splitlines()
+    source = opened(options.file)
+    from cutaway.data import bleu
+    from cutaway.generate.align import look_sites
+    from cutaway.generate.translate import Translator
+    from cutaway.session import load
+
+    if references is not None:
+        bleu.check_installed()
+    session = load(options.model)
+    translator = Translator(
+        session.model,
+        session.tokenizer,
+        beam=options.beam,
+        length_penalty=options.length_penalty,
+        max_tokens=options.max_tokens,
+        best=options.best,
+        batch_tokens=options.batch_tokens,
+    )
+    if options.align:
+        look_sites(translator.model)
+    desk = Desk(translator, options)
+    if not options.file and sys.stdin.isatty():
+        desk.converse()
+        return 0
+    with source as file:
+        written = desk.translate_file(file, keep=references is not None)
+    if references is not None:
+        if len(written) != len(references):
+            raise LimitError(f"{options.reference}: {len(references)} lines for {len(written)} translations")
+        score = bleu.detokenised(written, references)
+        print(f"BLEU {score.score:.2f}  {score.signature}", file=sys.stderr)
+    return LimitError.exit_code if desk.refused else 0
+
+
+def opened(name: str) -> Any:
+    """A file of bytes to be entered; standard input, which is not closed, for a dash or nothing."""
+    if name in ("", "-"):
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return Path(name).open("rb")
+    except OSError as problem:
+        raise InputMissingError(f"{name}: cannot be read ({problem.strerror}); check the path") from None
+
+
+class Desk:
+    """Takes lines, gives translations; `refused` counts the lines that have none."""
+
+    def __init__(self, translator: "Translator", options: Options):
+        self.translator, self.options = translator, options
+        self.refused = 0
+
+    def translate_file(self, file: IO[bytes], keep: bool) -> list[str]:
+        """Writes the translation of every line, a chunk at a time; returns the texts where they are kept."""
+        texts: list[str] = []
+        numbered = enumerate(lines(file), 1)
+        while chunk := list(islice(numbered, CHUNK)):
+            sources = [self._source(number, line) for number, line in chunk]
+            for (number, _), found in zip(chunk, self._translate(sources), strict=True):
+                print(self._shown(number, found))
+                if keep:
+                    texts.append(found.text)
+            sys.stdout.flush()
+        return texts
+
+    def converse(self) -> None:
+        """Translates what is typed, sentence by sentence, until the input ends."""
+        for number in range(1, sys.maxsize):
+            try:
+                sentence = input("> ")
+            except EOFError:
+                print()
+                return
+            source = self._source(number, sentence.encode("utf-8", "surrogateescape"))
+            print(self._shown(number, self._translate([source])[0]).replace("\t", "\n"))
+
+    def _source(self, number: int, line: bytes) -> list[int]:
+        try:
+            if len(line) > MOST_BYTES:
+                raise LimitError(f"more than {MOST_BYTES:,} bytes: cut it into sentences")
+            source = self.translator.encode(decoded(line))
+        except LimitError as problem:
+            self.refused += 1
+            warn(number, f"{problem}; its translation is left empty")
+            return []
+        if (share := self.translator.unknown_share(source)) > STRANGE:
+            warn(number, f"{share:.0%} of its tokens are unknown to the model: is it of the right language?")
+        return source
+
+    def _translate(self, sources: Sequence[Sequence[int]]) -> "list[Translation]":
+        found = self.translator.translate(sources)
+        return self.translator.align(found) if self.options.align else found
+
+    def _shown(self, number: int, found: "Translation") -> str:
+        if self.options.json:
+            return json.dumps({"line": number, **told(found)}, ensure_ascii=False)
+        texts = [one_line(each.text) for each in (found, *found.alternatives)]
+        if self.options.align:
+            texts.append(links(found, self.translator.tokenizer))
+        return "\t".join(texts)
+
+
+def lines(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file without their ends; one that is too long comes cut, one byte too long."""
+    while line := file.readline(MOST_BYTES + 1):
+        yield line.removesuffix(b"\n").removesuffix(b"\r")
+        while line and not line.endswith(b"\n"):
+            line = file.readline(MOST_BYTES + 1)
+
+
+def decoded(line: bytes) -> str:
+    """The text of a line; raises LimitError where it is not UTF-8."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise LimitError(f"byte {problem.start} is not UTF-8: convert it") from None
+
+
+def warn(number: int, problem: str) -> None:
+    print(f"cutaway: line {number}: {problem}", file=sys.stderr)
+
+
+def one_line(text: str) -> str:
+    """A text without the signs that separate lines and columns."""
+    return " ".join(text.replace("\t", " ").splitlines())
+
+
+def links(found: "Translation", tokenizer: "Tokenizer") -> str:
+    """The links of an alignment as `source→target`, in the order of the target."""
+    if found.alignment is None:
+        return ""
+    named = (
+        (tokenizer.token_name(found.source[source]), tokenizer.token_name(found.tokens[target]))
+        for target, source in found.alignment.links
+    )
+    return " ".join(f"{source.strip()}→{target.strip()}" for source, target in named)
+
+
+def told(found: "Translation") -> dict[str, Any]:
+    """A translation as JSON says it."""
+    record: dict[str, Any] = {
+        "text": found.text,
+        "score": found.score,
+        "log_probability": found.log_probability,
+        "ended": found.ended,
+        "source": found.source,
+        "tokens": found.tokens,
+    }
+    if found.alternatives:
+        record["alternatives"] = [told(each) for each in found.alternatives]
+    if found.alignment is not None:
+        record["alignment"] = {
+            "links": found.alignment.links,
+            "weights": [[round(weight, 4) for weight in row] for row in found.alignment.weights_LM.tolist()],
+        }
+    return record

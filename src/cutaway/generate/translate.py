@@ -1,0 +1,166 @@
+"""Sentences in, sentences out: encoded, searched by beams in batches of like length, decoded.
+
+A source is the tokens of a sentence and the end token, as in training. A sentence without a word has the
+empty translation, and no model is asked.
+
+L target position   M source position
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from cutaway.data.begin import begin_token
+from cutaway.data.tokenizer import Tokenizer
+from cutaway.errors import ConfigError, LimitError
+from cutaway.generate.align import Alignment, align
+from cutaway.generate.beam import BATCH_TOKENS, translate_ids
+from cutaway.generate.decode import positions, room
+from cutaway.generate.prefixes import Hypothesis
+from cutaway.models import AnyModel
+from cutaway.models.pair import Pair
+
+MOST_SOURCE = 4_096  # tokens of a sentence where the model itself has no limit: a search takes its square
+MOST_TARGET = 2**31 - 1
+BEAM = 5
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What was written for one sentence.
+
+    `source` and `tokens` are ids, end tokens included; `log_probability` is the sum of theirs, `score` that
+    over length^penalty. `ended` is false where the limit of tokens cut it off. `alternatives` are the others
+    of the best, in falling order; `alignment` is there where it was asked for.
+    """
+
+    text: str
+    source: tuple[int, ...] = ()
+    tokens: tuple[int, ...] = ()
+    score: float = 0.0
+    log_probability: float = 0.0
+    ended: bool = True
+    alternatives: tuple["Translation", ...] = ()
+    alignment: Alignment | None = None
+
+
+class Translator:
+    """A model, its tokenizer and what is asked of the search.
+
+    `max_tokens` limits every target; without it one and a half times the source and 20 more. Raises
+    ConfigError for a model that is no encoder-decoder, LimitError for a tokenizer without start or end.
+    """
+
+    def __init__(
+        self,
+        model: AnyModel,
+        tokenizer: Tokenizer,
+        *,
+        beam: int = BEAM,
+        length_penalty: float = 1.0,
+        max_tokens: int | None = None,
+        best: int = 1,
+        batch_tokens: int = BATCH_TOKENS,
+    ):
+        if not isinstance(model, Pair):
+            raise ConfigError("this model continues texts: translating needs an encoder-decoder")
+        if tokenizer.end is None:
+            raise LimitError("this tokenizer has no end token: a translation would never end")
+        self.model, self.tokenizer, self.end = model, tokenizer, tokenizer.end
+        self.begin, self.max_tokens = begin_token(tokenizer), max_tokens
+        self.search = {
+            "beam": beam,
+            "best": best,
+            "length_penalty": length_penalty,
+            "batch_tokens": batch_tokens,
+        }
+        self.special = frozenset(tokenizer.special)
+        unknown = () if tokenizer.unknown is None else (tokenizer.unknown,)
+        self.forbidden = sorted(self.special.union(unknown) - {self.end})
+        self.most = min(MOST_SOURCE, positions(model.source) or MOST_SOURCE)
+
+    def encode(self, sentence: str) -> list[int]:
+        """The source of a sentence, nothing for one without a word.
+
+        Raises LimitError for a character without a token, and for a sentence that is too long.
+        """
+        if not sentence.strip():
+            return []
+        source = [*self.tokenizer.encode(sentence).tolist(), self.end]
+        if len(source) > self.most:
+            raise LimitError(
+                f"{len(source)} tokens, but at most {self.most} can be translated: cut it in two"
+            )
+        return source
+
+    def encode_all(self, sentences: Sequence[str]) -> list[list[int]]:
+        """The source of each sentence; raises LimitError naming the first one that has none."""
+        sources = []
+        for number, sentence in enumerate(sentences):
+            try:
+                sources.append(self.encode(sentence))
+            except LimitError as problem:
+                raise LimitError(f"sentence {number}: {problem}") from None
+        return sources
+
+    def unknown_share(self, source: Sequence[int]) -> float:
+        """Which share of a source's tokens stands for anything the tokenizer has no token for."""
+        unknown = self.tokenizer.unknown
+        return 0.0 if unknown is None else source.count(unknown) / max(1, len(source) - 1)
+
+    def translate(self, sources: Sequence[Sequence[int]]) -> list[Translation]:
+        """The best translation of each source, the others of the best inside it."""
+        worded = [source for source in sources if source]
+        written = translate_ids(
+            self.model,
+            worded,
+            begin=self.begin,
+            end=self.end,
+            max_tokens=[self._limit(source) for source in worded],
+            vocab=self.tokenizer.vocab,
+            forbidden=self.forbidden,
+            **self.search,
+        )
+        found = iter(zip(worded, written, strict=True))
+        return [self._translation(*next(found)) if source else Translation("") for source in sources]
+
+    def align(self, translations: Sequence[Translation]) -> list[Translation]:
+        """The same translations with the alignment of each; raises ConfigError like `align`."""
+        worded = [each for each in translations if each.tokens]
+        aligned = iter(
+            align(
+                self.model,
+                [each.source for each in worded],
+                [each.tokens for each in worded],
+                begin=self.begin,
+                special=self.special,
+                batch_tokens=self.search["batch_tokens"],
+            )
+        )
+        return [replace(each, alignment=next(aligned)) if each.tokens else each for each in translations]
+
+    def _limit(self, source: Sequence[int]) -> int:
+        if self.max_tokens is not None:
+            return self.max_tokens
+        return room(self.model.written, len(source) * 3 // 2 + 20)
+
+    def _translation(self, source: Sequence[int], hypotheses: Sequence[Hypothesis]) -> Translation:
+        first, *others = (
+            Translation(
+                self.tokenizer.decode(found.tokens),
+                tuple(source),
+                found.tokens,
+                found.score,
+                found.log_probability,
+                found.ended,
+            )
+            for found in hypotheses
+        )
+        return replace(first, alternatives=tuple(others))
+
+
+def translate(
+    model: AnyModel, tokenizer: Tokenizer, sentences: Sequence[str], *, beam: int = BEAM
+) -> list[Translation]:
+    """The best translation of each sentence, in order; raises LimitError naming one that has none."""
+    asked = Translator(model, tokenizer, beam=beam)
+    return asked.translate(asked.encode_all(sentences))

@@ -1,0 +1,181 @@
+"""Classification: a sentence in, one of a few classes out, from the first position or the mean of all (Devlin
+et al. 2018, section 4.1). A row is the end token, the sentence, the end token: so sentences stand in the text
+that masked language models learn from.
+
+B batch   L position   C class
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cutaway import spec
+from cutaway.data.batches import permute
+from cutaway.data.mixing import mix, seed_key
+from cutaway.data.sentences import Sentences, read_labelled
+from cutaway.data.text import Document
+from cutaway.data.tokenizer import Tokenizer, train_tokenizer
+from cutaway.errors import ConfigError, LimitError
+from cutaway.models import AnyModel
+from cutaway.train.loss import Batch, class_loss, logits_of
+from cutaway.train.task import Between, check_positions
+
+LABELS = "labels"  # in facts.json
+ORDER = 21  # keeps these random numbers apart from all others
+GLANCE_SENTENCES = 1_024
+SENTENCES_AT_ONCE = 128
+SAMPLED = 3
+
+
+class Classifying:
+    """Sentences to be sorted into classes."""
+
+    def __init__(self, plan: spec.Labelled, run: spec.Run, known: Tokenizer | None = None):
+        found = read_labelled(plan)
+        self.train, self.validation, self.test = found.train, found.validation, found.test
+        self.labels, self.run = found.classes, run
+        self.tokenizer = known or train_tokenizer(plan.tokenizer, found.train.texts, plan.vocab)
+        self.rows = encode_rows(self.tokenizer, self.train.texts, run.length)
+
+    @property
+    def digest(self) -> str:
+        """Of the sentences of all parts, their labels, and the tokenizer."""
+        total = hashlib.sha256(self.tokenizer.digest.encode())
+        for part in (self.train, self.validation, self.test):
+            for label, text in zip(part.labels, part.texts, strict=True):
+                total.update(f"{label}\0{text}\n".encode())
+            total.update(b"\n")
+        return total.hexdigest()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """How many training sentences are cut."""
+        most = self.run.length
+        cut = sum(len(row) > most for row in encode_rows(self.tokenizer, self.train.texts))
+        if not cut:
+            return ()
+        return (f"{cut:,} of {len(self.rows):,} training sentences are cut to run.length, {most} tokens",)
+
+    @property
+    def typical(self) -> tuple[int, int]:
+        """Rows and positions of a micro-batch, from the mean length of a row."""
+        length = sum(map(len, self.rows)) / len(self.rows)
+        return self.run.batch // self.run.accumulate, max(1, round(length))
+
+    def fitted(self, model: spec.Model) -> spec.Model:
+        """The spec with the tokenizer's vocabulary and as many classes as there are labels."""
+        match model:
+            case spec.Single(input=spec.Tokens() as read, head=spec.Classify() as head):
+                check_positions(read, self.run.length, "run.length")
+                read = replace(read, vocab=self.tokenizer.vocab)
+                return replace(model, input=read, head=replace(head, classes=len(self.labels)))
+        raise ConfigError("data Labelled trains a Single with an input of Tokens and a head of Classify")
+
+    def parts(self, step: int) -> list[Batch]:
+        """The micro-batches of a step."""
+        numbers, size = self.example_ids(step), self.run.batch // self.run.accumulate
+        return [
+            self._batch(self.train, self.rows, numbers[first : first + size])
+            for first in range(0, len(numbers), size)
+        ]
+
+    def loss(self, model: AnyModel, batch: Batch, total: int) -> Tensor:
+        """Cross-entropy of the classes in nats, labels smoothed."""
+        return class_loss(model, batch, total, self.run.smoothing)
+
+    def example_ids(self, step: int) -> list[int]:
+        """The places of a step's sentences among those of training: each once an epoch, in another order."""
+        count = len(self.rows)
+        numbers_B = step * self.run.batch + np.arange(self.run.batch, dtype=np.int64)
+        epochs_B, places_B = np.divmod(numbers_B, count)
+        keys_B = mix(mix(seed_key(self.run.seed) + np.uint64(ORDER)) + epochs_B.astype(np.uint64))
+        return permute(places_B, count, keys_B).tolist()
+
+    def _batch(self, part: Sentences, rows: Sequence[np.ndarray], numbers: Sequence[int]) -> Batch:
+        most = self.run.length if self.run.compile == "on" else 0  # or each length would be compiled
+        tokens_BL, padding_BL = padded_rows([rows[i] for i in numbers], most)
+        targets_B = torch.tensor([self.labels.index(part.labels[i]) for i in numbers])
+        return Batch((tokens_BL,), targets_B, (padding_BL,))
+
+    def glance(self, model: AnyModel, between: Between) -> dict[str, float]:
+        """Loss and accuracy on validation sentences that are evenly spaced in their file."""
+        count = len(self.validation.texts)
+        places = np.linspace(0, count - 1, min(count, GLANCE_SENTENCES)).astype(np.int64)
+        nats, right = self._judged(model, self.validation.part(places.tolist()), between)
+        return {"validation_sample": nats, "accuracy_sample": right}
+
+    def judge(self, model: AnyModel, between: Between) -> dict[str, float]:
+        """Loss in nats a sentence, without smoothing, and accuracy; the test sentences have no say before."""
+        nats, right = self._judged(model, self.validation, between)
+        test_nats, test_right = self._judged(model, self.test, between)
+        return {"validation": nats, "accuracy": right, "test": test_nats, "test_accuracy": test_right}
+
+    @torch.no_grad()
+    def _judged(self, model: AnyModel, part: Sentences, between: Between) -> tuple[float, float]:
+        rows = encode_rows(self.tokenizer, part.texts, self.run.length)
+        order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+        device = next(model.parameters()).device
+        nats = right = 0.0
+        for first in range(0, len(order), SENTENCES_AT_ONCE):
+            between()
+            batch = self._batch(part, rows, order[first : first + SENTENCES_AT_ONCE])
+            logits_BC = logits_of(model, batch.to(device)).float().cpu()
+            nats += F.cross_entropy(logits_BC, batch.targets, reduction="sum").item()
+            right += int((logits_BC.argmax(-1) == batch.targets).sum())
+        return nats / len(rows), right / len(rows)
+
+    def sample(self, model: AnyModel) -> str:
+        """Some validation sentences, the chances of their classes, and what they are."""
+        count = len(self.validation.texts)
+        some = self.validation.part(sorted({i * (count - 1) // (SAMPLED - 1) for i in range(SAMPLED)}))
+        chances = class_chances(model, self.tokenizer, some.texts, self.run.length)
+        said = []
+        for text, label, row in zip(some.texts, some.labels, chances.tolist(), strict=True):
+            told = ", ".join(f"{name} {chance:.0%}" for name, chance in zip(self.labels, row, strict=True))
+            said.append(f"{text} -> {told} (is {label})")
+        return "\n".join(said)
+
+    def shown(self) -> str:
+        """The first validation sentence."""
+        return self.validation.texts[0]
+
+
+def encode_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int | None = None) -> list[np.ndarray]:
+    """The ids of each sentence, int64, between end tokens where the tokenizer has one; cut to `length`.
+
+    Raises LimitError where `length` leaves no room for a token of the sentence.
+    """
+    border = np.array([] if tokenizer.end is None else [tokenizer.end], np.int64)
+    room = None if length is None else length - 2 * len(border)
+    if room is not None and room < 1:
+        raise LimitError(f"run.length: {length} leaves no room for a sentence; take at least 3")
+    encoded = tokenizer.encode_documents(Document("", text) for text in texts)
+    return [np.concatenate([border, ids[:room], border]) for ids in encoded]
+
+
+def padded_rows(rows: Sequence[np.ndarray], least: int = 0) -> tuple[Tensor, Tensor]:
+    """Rows in one tensor of ids (B, L), filled up behind, `least` long, and where they are real (B, L)."""
+    lengths_B = torch.tensor([len(row) for row in rows])
+    padding_BL = torch.arange(max(least, int(lengths_B.max())))[None] < lengths_B[:, None]
+    tokens_BL = torch.zeros(padding_BL.shape, dtype=torch.long)
+    tokens_BL[padding_BL] = torch.from_numpy(np.concatenate(rows))
+    return tokens_BL, padding_BL
+
+
+@torch.no_grad()
+def class_chances(
+    model: AnyModel, tokenizer: Tokenizer, texts: Sequence[str], length: int | None = None
+) -> Tensor:
+    """The probability of each class for each sentence, (B, C), on the processor."""
+    rows, device = encode_rows(tokenizer, texts, length), next(model.parameters()).device
+    chances = []
+    for first in range(0, len(rows), SENTENCES_AT_ONCE):
+        tokens_BL, padding_BL = padded_rows(rows[first : first + SENTENCES_AT_ONCE])
+        logits_BC = model(tokens_BL.to(device), padding_BL=padding_BL.to(device))
+        chances.append(logits_BC.float().softmax(-1).cpu())
+    return torch.cat(chances)
