@@ -9,7 +9,7 @@ from transformers import MarianConfig, MarianMTModel
 
 from benchmarks.sentences import BEAM, END, UNKNOWN, Translator, batches
 
-# Random weights alone repeat one word for ever. So the last layer's look finds the source word at the place that
+# Random weights alone repeat one word for ever. So the last layer looks at the source word at the place that
 # is written, and everything else disturbs it: a copier that hesitates, and ends where its source does.
 NOISE, EMBEDDING_STD, SHARPNESS, COPY_GAIN, LAST_GAIN = 0.5, 0.06, 2.0, 4.0, 1.3
 HEAD_PLACES = 16  # frequencies of the sinusoids a head compares

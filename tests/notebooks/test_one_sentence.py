@@ -1,64 +1,23 @@
 """The notebook runs, with every assertion in it, and would not run if one of its steps were wrong."""
 
-import os
-import subprocess
-import sys
 import sysconfig
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import jupytext
-import matplotlib
-import pytest
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import pytest
 
 import cutaway
 from cutaway.errors import TapError
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import find_recipe
 from tests.house.tree import ROOT
+from tests.notebooks.play import Play, cells_of, pictures_in_a_kernel
 
 NOTEBOOK = ROOT / "notebooks" / "one_sentence.py"
 STEPS = "20"
 
 pytestmark = pytest.mark.slow
-
-
-@dataclass
-class Play:
-    """The cells of the notebook, and what was known before each of them ran."""
-
-    cells: list[str]
-    known: list[dict[str, Any]] = field(default_factory=list)
-    pictures: int = 0
-
-    def run(self, number: int, source: str, space: dict[str, Any]) -> None:
-        exec(compile(source, f"cell {number}", "exec"), space)
-        for figure in map(plt.figure, plt.get_fignums()):
-            figure.canvas.draw()  # a sign the font does not have warns only here
-            self.pictures += 1
-        plt.close("all")
-
-    def all(self) -> None:
-        space: dict[str, Any] = {"__name__": "__main__"}
-        for number, source in enumerate(self.cells):
-            self.known.append(dict(space))
-            self.run(number, source, space)
-
-    def with_mistake(self, right: str, wrong: str) -> None:
-        """From the first cell that holds `right` on, with `wrong` in its place there."""
-        start = next(number for number, source in enumerate(self.cells) if right in source)
-        space = dict(self.known[start])
-        for number, source in enumerate(self.cells[start:], start):
-            self.run(number, source.replace(right, wrong) if number == start else source, space)
-
-
-def cells_of(notebook: Path) -> list[str]:
-    return [cell.source for cell in jupytext.read(notebook).cells if cell.cell_type == "code"]
 
 
 @pytest.fixture(scope="module")
@@ -133,17 +92,4 @@ def test_it_runs_on_the_demo_s_model_and_on_no_head_that_it_lacks(tmp_path, monk
 
 def test_it_opens_and_runs_as_a_notebook(folder, play):
     """As a reader runs it, in a kernel; the model that `play` has trained is found."""
-    made = folder / "one_sentence.ipynb"
-    environment = os.environ | {"CUTAWAY_NOTEBOOK_STEPS": STEPS}
-    environment.pop("MPLBACKEND", None)  # a kernel's own shows pictures
-    for command in (
-        [sys.executable, "-m", "jupytext", "--to", "ipynb", "--output", made, NOTEBOOK],
-        [Path(sys.executable).with_name("jupyter-execute"), "--inplace", made],
-    ):
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-    cells = jupytext.read(made).cells
-    shown = [output for cell in cells for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in shown) == play.pictures
+    assert pictures_in_a_kernel(NOTEBOOK, folder, CUTAWAY_NOTEBOOK_STEPS=STEPS) == play.pictures

@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 
 from cutaway import spec
-from cutaway.data.baseline import trigram_bits, unigram_bits
 from cutaway.errors import CutawayError
 from cutaway.session import load
 from cutaway.study.report import write_report
-from cutaway.train.language import Language
 from cutaway.train.progress import Reporter
 from cutaway.train.runner import Result
 from cutaway.train.tasks import make_task
@@ -15,7 +13,7 @@ from cutaway.train.tasks import make_task
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run's end: the folder, the figures of the whole validation data, baselines on the same, a sample."""
+    """A run's end: the folder, its figures, what counting reaches on the same data, a sample."""
 
     out: str
     figures: dict[str, float]
@@ -30,14 +28,6 @@ def conclude(recipe: spec.Recipe, result: Result, say: Reporter) -> Outcome:
     """Measures what counting alone reaches, takes a last sample, writes the report."""
     session = load(result.out)
     task = make_task(recipe.data, recipe.run, session.tokenizer)
-    baselines: dict[str, float] = {}
-    if isinstance(task, Language):
-        tokens = task.validation.tokens
-        bits = {"unigram": unigram_bits, "trigram": trigram_bits}
-        baselines = {
-            f"{name}_bits_per_byte": count(task.train.tokens, tokens, task.vocab) / task.validation.bytes
-            for name, count in bits.items()
-        }
     report = ""
     if (text := task.shown()) is not None:
         report = str(result.out / "report.html")
@@ -50,7 +40,7 @@ def conclude(recipe: spec.Recipe, result: Result, say: Reporter) -> Outcome:
     return Outcome(
         str(result.out),
         result.figures,
-        baselines,
+        task.baselines(),
         result.counters["seconds"],
         int(result.counters["tokens"]),
         written,
@@ -63,9 +53,15 @@ def describe(outcome: Outcome) -> list[str]:
     figures, baselines = outcome.figures, outcome.baselines
     said = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in figures.items()]
     lines = [f"whole validation data: {', '.join(said)}"]
-    if baselines:
-        counted = ", ".join(f"{name.split('_')[0]} {value:.3f}" for name, value in baselines.items())
-        lines.append(f"bits per byte: {figures['bits_per_byte']:.3f}; by counting alone: {counted}")
+    for measure, value in figures.items():
+        counted = {
+            name.removesuffix(f"_{measure}"): v
+            for name, v in baselines.items()
+            if about(name, figures) == measure
+        }
+        if counted:
+            told = ", ".join(f"{name.replace('_', ' ')} {other:.3f}" for name, other in counted.items())
+            lines.append(f"{measure.replace('_', ' ')}: {value:.3f}; by counting alone: {told}")
     lines += [
         f"trained on {outcome.tokens:,} tokens in {outcome.seconds:.0f} s",
         "a sample:",
@@ -74,3 +70,8 @@ def describe(outcome: Outcome) -> list[str]:
     if outcome.report:
         lines.append(f"report: {outcome.report}")
     return lines
+
+
+def about(baseline: str, figures: dict[str, float]) -> str:
+    """The figure that a baseline's name ends in: the longest, as in bag_of_words_test_accuracy."""
+    return max((name for name in figures if baseline.endswith(f"_{name}")), key=len, default="")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cutaway.app.results import SeedResult, read_expected, read_results, recipe_folder, training_curve
+from cutaway.data.sentences import LABELLED
 from cutaway.errors import ConfigError, OutputExistsError, nearest
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import RECIPE, find_recipe, group_of
@@ -74,13 +75,17 @@ def sources(data: object) -> tuple[str, ...]:
 
 
 def with_texts(recipe: Recipe, texts: tuple[str, ...]) -> Recipe:
-    """The recipe with `texts`, if any, in place of its own.
+    """The recipe with `texts`, if any, in place of its own; one of sentences from a folder takes a folder.
 
     Raises ConfigError where its data is made up, or is in one folder and several are given.
     """
     match recipe.data:
         case _ if not texts:
             return recipe
+        case MaskedText(source=own) if len(texts) == 1 and all(one.startswith(LABELLED) for one in own):
+            inside = (one.removeprefix(LABELLED).partition("/")[2] for one in own)
+            labelled = tuple(f"{LABELLED}{texts[0].rstrip('/')}/{name}" for name in inside)
+            return replace(recipe, data=replace(recipe.data, source=labelled))
         case Text() | MaskedText():
             return replace(recipe, data=replace(recipe.data, source=texts))
         case Parallel() | Labelled():

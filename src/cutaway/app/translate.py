@@ -50,8 +50,13 @@ class Options:
 def run(arguments: list[str]) -> int:
     """Translates line by line; ends with LimitError's code where one line could not be translated."""
     options = parse(Options, arguments, "cutaway translate")
+    with opened(options.file) as file:
+        return answer(options, file)
+
+
+def answer(options: Options, file: IO[bytes]) -> int:
+    """Loads the model and translates the file, or what is typed where there is a terminal instead."""
     references = None if options.reference is None else read_text(options.reference).splitlines()
-    source = opened(options.file)
     from cutaway.data import bleu
     from cutaway.generate.align import look_sites
     from cutaway.generate.translate import Translator
@@ -75,8 +80,7 @@ def run(arguments: list[str]) -> int:
     if not options.file and sys.stdin.isatty():
         desk.converse()
         return 0
-    with source as file:
-        written = desk.translate_file(file, keep=references is not None)
+    written = desk.translate_file(file, keep=references is not None)
     if references is not None:
         if len(written) != len(references):
             raise LimitError(f"{options.reference}: {len(references)} lines for {len(written)} translations")

@@ -14,7 +14,6 @@ L target position   M source position
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -23,7 +22,6 @@ from torch.nn.functional import pad
 
 from cutaway.errors import ConfigError, ContextLengthError, LimitError
 from cutaway.generate.decode import RESERVED, pad_behind, positions
-from cutaway.generate.pack import Packed, pays
 from cutaway.generate.prefixes import Hypothesis, Prefixes, Search
 from cutaway.generate.sample import NEVER, check_whole
 from cutaway.models.pair import Pair
@@ -65,12 +63,9 @@ def translate_ids(
     if not given:
         return []
     batches = batched([len(source) for source in given], batch_tokens, most_sources(model, beam))
-    rows = beam * max(map(len, batches))
-    fast = pays(model, rows, max(limits))
-    speed: AbstractContextManager = Packed(model, rows) if fast else nullcontext()
     found: list[list[Hypothesis]] = [[] for _ in given]
     for batch in batches:
-        written = search_batch(model, [given[i] for i in batch], [limits[i] for i in batch], search, speed)
+        written = search_batch(model, [given[i] for i in batch], [limits[i] for i in batch], search)
         for place, hypotheses in zip(batch, written, strict=True):
             found[place] = hypotheses
     return found
@@ -128,20 +123,17 @@ def search_batch(
     sources: Sequence[Sequence[int]],
     limits: Sequence[int],
     search: Search,
-    speed: AbstractContextManager,
 ) -> list[list[Hypothesis]]:
     """The best targets of a few sources that are searched in step; each leaves the batch when it is done."""
     device = model.vocab_matrix.device
     source_BM, real_BM = pad_behind(sources, device)
-    with speed:
-        state = model.start(source_BM, padding_BM=None if bool(real_BM.all()) else real_BM)
+    state = model.start(source_BM, padding_BM=None if bool(real_BM.all()) else real_BM)
     state.reserve(min(max(limits), RESERVED))
     progress = Prefixes(search, limits)
     forbidden = torch.tensor(search.forbidden, dtype=torch.long, device=device)
     tokens, totals = np.full(len(sources), search.begin), np.zeros((len(sources), 1))
     while True:
-        with speed:
-            logits = model.step(torch.from_numpy(tokens).to(device)[:, None], state)[:, -1]
+        logits = model.step(torch.from_numpy(tokens).to(device)[:, None], state)[:, -1]
         logits = logits if logits.dtype == torch.float64 else logits.float()
         log_probability_EV = logits.log_softmax(-1)
         if search.forbidden:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cutaway.models import AnyModel, Pair
+from cutaway.models import AnyModel
 
 LEAST_BYTES = 16 * 2**20  # smaller models are bound by the interpreter, which an entered mode slows down
 MOST_BYTES = 2 * 2**30  # of second copies
@@ -25,7 +25,7 @@ LEAST_TOKENS = 16  # packing costs about as much as eight steps
 class Packed(TorchFunctionMode):
     """While entered, products with the weights of `model` use copies packed for about `rows` rows."""
 
-    def __init__(self, model: AnyModel | Pair, rows: int):
+    def __init__(self, model: AnyModel, rows: int):
         super().__init__()
         self.copies: dict[int, tuple[Tensor, int, Tensor]] = {}
         with torch.no_grad():
@@ -42,7 +42,7 @@ class Packed(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def pays(model: AnyModel | Pair, rows: int, tokens: int) -> bool:
+def pays(model: AnyModel, rows: int, tokens: int) -> bool:
     """Whether packing is possible here and saves time: on processors; not for one row in fp32 (LOG.md)."""
     matrix_VD = model.vocab_matrix
     here = matrix_VD.device.type == "cpu" and torch.backends.mkldnn.is_available()
@@ -58,7 +58,7 @@ def pays(model: AnyModel | Pair, rows: int, tokens: int) -> bool:
     return able and LEAST_BYTES <= sum(w.numel() * w.element_size() for w in weights(model)) <= MOST_BYTES
 
 
-def weights(model: AnyModel | Pair) -> list[Tensor]:
+def weights(model: AnyModel) -> list[Tensor]:
     """The matrices the model multiplies with, the vocabulary's included."""
     found = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
     matrix_VD = model.vocab_matrix

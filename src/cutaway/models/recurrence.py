@@ -8,6 +8,7 @@ from torch import Tensor
 from cutaway import spec
 from cutaway.errors import ConfigError
 from cutaway.nn import heads
+from cutaway.nn.cache import State
 from cutaway.nn.dropout import drop
 from cutaway.nn.mask import places
 from cutaway.nn.part import computes, part
@@ -41,7 +42,7 @@ class Recurrence(Layers):
         tokens_BL: Tensor,
         *,
         padding_BL: Tensor | None = None,
-        state: Running | None = None,
+        state: State | None = None,
         tap: Tap = off,
     ) -> Tensor:
         """Token ids -> the last vectors (B, L, D). `padding_BL` is True where a token is real.
@@ -49,11 +50,13 @@ class Recurrence(Layers):
         With a state, which moves on by L, what is padding is known from it.
         """
         tap = standing(self, tap)
+        assert state is None or isinstance(state, Running)
         L, device = tokens_BL.size(1), tokens_BL.device
         if state is None:
             state, positions, padding_BL = Running(), places(L, padding_BL, device), needed(padding_BL)
         else:
-            tap, positions = tap.starting(state.length), state.positions(L, device)
+            tap = tap.starting(state.length)
+            positions = state.positions(L, device)
             known = state.padding(L, device)
             padding_BL = None if known is None else known[:, state.length :]
         last = state.length + L - 1
@@ -66,7 +69,7 @@ class Recurrence(Layers):
         tokens_BL: Tensor,
         *,
         padding_BL: Tensor | None = None,
-        state: Running | None = None,
+        state: State | None = None,
         tap: Tap = off,
     ) -> Tensor:
         """Logits (B, L, V). Taps input.*, layers.N.out, logits."""
@@ -78,6 +81,6 @@ class Recurrence(Layers):
         """The state in front of the first token; `start_B` counts the padding in front of each row."""
         return Running(start_B)
 
-    def step(self, tokens_BL: Tensor, state: Running, tap: Tap = off) -> Tensor:
+    def step(self, tokens_BL: Tensor, state: State, tap: Tap = off) -> Tensor:
         """Feed L new tokens; the logits (B, L, V) after each. `state` moves on by L."""
         return self(tokens_BL, state=state, tap=tap)

@@ -61,26 +61,55 @@ class Attention(nn.Module):
         if rotation is not None:
             q_BHLK = tap("q_rotated", rotate(q_BHLK, rotation))
         if cache is not None and cache.complete:
-            k_BGMK, v_BGMK = cache.known()
+            known = cache.known()
+            together = q_BHLK.size(0) // known[0].size(0)
         else:
-            source = x_BLD if memory_BMD is None else memory_BMD
-            k_BGMK = tap("k", split_heads(self.key(source), self.kv_heads))
-            if self.key_norm is not None:
-                k_BGMK = tap("k_normed", self.key_norm(k_BGMK))
-            v_BGMK = tap("v", split_heads(self.value(source), self.kv_heads))
-            if rotation is not None:
-                k_BGMK = tap("k_rotated", rotate(k_BGMK, rotation))
-            if cache is not None:
-                k_BGMK, v_BGMK = cache.extend(k_BGMK, v_BGMK)
-        dropout = self.dropout if self.training else 0.0
-        if dropout or self.cap is not None or tap.edits("scores", "pattern"):
-            mix_BHLK = attend_openly(
-                q_BHLK, k_BGMK, v_BGMK, mask, self.scale, cap=self.cap, dropout=dropout, tap=tap
-            )
+            known = self.remember(x_BLD if memory_BMD is None else memory_BMD, rotation, cache, tap)
+            together = 1
+        if together > 1:
+            mask = of_each_memory(mask, together)
+            mix_BHLK = apart(self.look(side_by_side(q_BHLK, together), *known, mask, tap), together)
         else:
-            mix_BHLK = attend(q_BHLK, k_BGMK, v_BGMK, mask, self.scale, tap)
+            mix_BHLK = self.look(q_BHLK, *known, mask, tap)
         mix_BHLK = tap("mix", mix_BHLK)
         return tap("out", self.out(mix_BHLK.transpose(1, 2).flatten(-2)))
+
+    def remember(
+        self, source_BMD: Tensor, rotation: Rotation | None, cache: Cache | None, tap: Tap
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, G, M, K) of the source, behind those a cache holds."""
+        k_BGMK = tap("k", split_heads(self.key(source_BMD), self.kv_heads))
+        if self.key_norm is not None:
+            k_BGMK = tap("k_normed", self.key_norm(k_BGMK))
+        v_BGMK = tap("v", split_heads(self.value(source_BMD), self.kv_heads))
+        if rotation is not None:
+            k_BGMK = tap("k_rotated", rotate(k_BGMK, rotation))
+        return (k_BGMK, v_BGMK) if cache is None else cache.extend(k_BGMK, v_BGMK)
+
+    def look(self, q_BHLK: Tensor, k_BGMK: Tensor, v_BGMK: Tensor, mask: Mask, tap: Tap) -> Tensor:
+        """What the queries find -> (B, H, L, K)."""
+        dropout = self.dropout if self.training else 0.0
+        if dropout or self.cap is not None or tap.edits("scores", "pattern"):
+            return attend_openly(
+                q_BHLK, k_BGMK, v_BGMK, mask, self.scale, cap=self.cap, dropout=dropout, tap=tap
+            )
+        return attend(q_BHLK, k_BGMK, v_BGMK, mask, self.scale, tap)
+
+
+def side_by_side(q_BHLK: Tensor, together: int) -> Tensor:
+    """Rows that read one memory as one row with all their queries: in a beam, nothing is copied for each."""
+    return q_BHLK.unflatten(0, (-1, together)).transpose(1, 2).flatten(2, 3)
+
+
+def apart(mix_BHLK: Tensor, together: int) -> Tensor:
+    """The rows that `side_by_side` joined."""
+    return mix_BHLK.unflatten(2, (together, -1)).transpose(1, 2).flatten(0, 1)
+
+
+def of_each_memory(mask: Mask, together: int) -> Mask:
+    """The mask of one row for each memory: those that read the same one may look at the same places."""
+    allowed, dead = (None if each is None else each[::together] for each in (mask.allowed, mask.dead))
+    return mask._replace(allowed=allowed, dead=dead)
 
 
 def split_heads(x_BLE: Tensor, heads: int) -> Tensor:

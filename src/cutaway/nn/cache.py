@@ -75,7 +75,7 @@ def grow(old: Tensor | None, new_BGLK: Tensor, length: int, need: int) -> Tensor
 def chosen(old_BGMK: Tensor, rows: Tensor, length: int) -> Tensor:
     """A buffer of the same room with the first `length` positions of these rows: the rest holds nothing."""
     buffer = old_BGMK.new_empty(len(rows), *old_BGMK.shape[1:])
-    buffer[:, :, :length] = old_BGMK[:, :, :length].index_select(0, rows)
+    torch.index_select(old_BGMK[:, :, :length], 0, rows, out=buffer[:, :, :length])
     return buffer
 
 
@@ -92,6 +92,9 @@ class State:
         self.length = 0
         self.memory_BMD: Tensor | None = None
         self.memory_padding_BM: Tensor | None = None
+        self.together = (
+            1  # neighbouring rows that read one memory, of which `cross` holds keys and values once
+        )
 
     def positions(self, new: int, device: torch.device) -> Tensor:
         """Positions (B or 1, L) of the next `new` tokens; padding counts as position 0."""
@@ -110,12 +113,31 @@ class State:
             cache.reserved = length
 
     def select(self, rows: Tensor) -> None:
-        """Keep these rows of the batch, in this order (a beam's survivors)."""
-        for cache in (*self.layers, *self.cross):
+        """Keep these rows of the batch, in this order (a beam's survivors).
+
+        Keys and values of a memory are kept once for neighbouring rows that read the same one, where each
+        memory has as many: they move only when other memories are read.
+        """
+        for cache in self.layers:
             cache.select(rows)
         self.start_B = None if self.start_B is None else self.start_B[rows]
-        self.memory_BMD = None if self.memory_BMD is None else self.memory_BMD[rows]
-        self.memory_padding_BM = None if self.memory_padding_BM is None else self.memory_padding_BM[rows]
+        if self.memory_BMD is None:
+            return
+        before = len(self.memory_BMD)
+        memory = rows // self.together
+        if not (len(rows) == before and torch.equal(memory, torch.arange(before).to(rows) // self.together)):
+            self.memory_BMD = self.memory_BMD[rows]
+            self.memory_padding_BM = None if self.memory_padding_BM is None else self.memory_padding_BM[rows]
+        filled = [cache for cache in self.cross if cache.complete]
+        if not filled:
+            return
+        memories, counts = memory.unique_consecutive(return_counts=True)
+        even = bool((counts == counts[0]).all())
+        memories = memories if even else memory
+        if not torch.equal(memories, torch.arange(before // self.together).to(rows)):
+            for cache in filled:
+                cache.select(memories)
+        self.together = len(rows) // len(memories)
 
     def truncate(self, length: int) -> None:
         """Go back to `length` decoded places."""

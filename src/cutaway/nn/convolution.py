@@ -1,5 +1,5 @@
-"""Convolutional sequence to sequence (Gehring et al. 2017): gated convolutions around residuals, and attention
-in every layer of the writer.
+"""Convolutional sequence to sequence (Gehring et al. 2017): gated convolutions around residuals, and
+attention in every layer of the writer.
 
 Every sum of two is scaled by sqrt(1/2), what a sum of m is averaged from by sqrt(m), so that variances stay.
 Width, embedding and channels are one number, so the paper's maps between them are left out, but for that of
@@ -76,9 +76,9 @@ class Convolution(nn.Conv1d):
     def __init__(self, width: int, kernel: int):
         super().__init__(width, 2 * width, kernel)
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
+    def gated(self, x_BLD: Tensor) -> Tensor:
         """(B, L and the positions around it, D) -> (B, L, D): the first half, gated by the second."""
-        return F.glu(super().forward(x_BLD.mT).mT, dim=-1)
+        return F.glu(self(x_BLD.mT).mT, dim=-1)
 
 
 class ReaderLayer(nn.Module):
@@ -92,7 +92,7 @@ class ReaderLayer(nn.Module):
     def forward(self, x_BMD: Tensor, padding_BM: Tensor | None, tap: Tap) -> Tensor:
         """(B, M, D) -> (B, M, D). Tap out."""
         read_BMD = clear(drop(x_BMD, self.dropout, self.training), padding_BM)
-        made_BMD = self.convolution(F.pad(read_BMD, (0, 0, self.around, self.around)))
+        made_BMD = self.convolution.gated(F.pad(read_BMD, (0, 0, self.around, self.around)))
         return tap("out", (x_BMD + made_BMD) * HALF)
 
 
@@ -148,7 +148,7 @@ class WriterLayer(nn.Module):
     ) -> Tensor:
         """(B, L, D) -> (B, L, D). Taps look.*, out."""
         read_BLD = clear(drop(x_BLD, self.dropout, self.training), padding_BL)
-        made_BLD = self.convolution(history.extend(read_BLD, self.behind))
+        made_BLD = self.convolution.gated(history.extend(read_BLD, self.behind))
         found_BLD = self.look(made_BLD, token_BLD, memory, tap.at("look"))
         return tap("out", (x_BLD + (made_BLD + found_BLD) * HALF) * HALF)
 

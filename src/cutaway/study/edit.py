@@ -246,9 +246,7 @@ class Mean(Edit):
 
     def __call__(self, value: Tensor, scene: Scene) -> Tensor:
         if not scene.whole:
-            raise TapError(
-                f"edit at {scene.name}: a step of decoding or of a loop has no mean; give ablate a tensor"
-            )
+            raise TapError(f"edit at {scene.name}: a step of decoding has no mean; give ablate a tensor")
         return value.mean(dim=(0, -2), keepdim=True).expand_as(value)
 
 

@@ -61,7 +61,8 @@ def own_reading(model: AnyModel, inputs: Inputs, best: int = 5) -> Lens:
     studied = subject(model)
     positional, keyword = arguments(studied, inputs)
     with looking(studied):
-        x_BLD = model.features(*positional, **keyword)
+        features: Any = model.features
+        x_BLD = features(*positional, **keyword)
         found = reading(model, x_BLD, positional[-1], best)
     return Lens(("logits",), *(kind[None] for kind in found))
 

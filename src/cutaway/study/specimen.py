@@ -57,9 +57,12 @@ class Specimen:
     def layers(self) -> list[int]:
         """How many layers each side has."""
         plan = self.model.plan
-        if isinstance(plan, spec.Seq2Seq):
-            return [getattr(side, "layers", 0) for side in (plan.encoder, plan.decoder)]
-        return [one.layers for one in self.stacks.values()] if self.stacks else [plan.layers]
+        match plan:
+            case spec.Seq2Seq():
+                return [getattr(side, "layers", 0) for side in (plan.encoder, plan.decoder)]
+            case spec.Recurrence():
+                return [plan.layers]
+        return [stack.layers for stack in self.stacks.values()]
 
     @property
     def speaks(self) -> bool:

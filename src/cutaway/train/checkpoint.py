@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cutaway import store
 from cutaway.errors import CheckpointSaveError, FileFormatError
 from cutaway.train.loop import Training
-from cutaway.weights.run import check_weights, list_checkpoints, read_tensors
+from cutaway.weights.run import check_weights, list_checkpoints, read_tensors, step_of
 
 FORMAT = 1
 FOLDER = "checkpoints"
@@ -25,8 +25,11 @@ TYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", tor
 ALIGNMENT = 8
 
 
-def save_checkpoint(run: Path, training: Training, counters: Mapping[str, float], kept: int = KEPT) -> Path:
-    """Write the checkpoint of the step just done; older ones beyond `kept` go once the new one is on disk.
+def save_checkpoint(
+    run: Path, training: Training, counters: Mapping[str, float], every: int = 0, count: int = 0
+) -> Path:
+    """Write the checkpoint of the step just done; once it is on disk all but the two newest go, and but the
+    `count` newest of those at every `every` steps.
 
     Raises CheckpointSaveError with everything before untouched.
     """
@@ -44,9 +47,27 @@ def save_checkpoint(run: Path, training: Training, counters: Mapping[str, float]
 
     need = sum(t.numel() * t.element_size() for t in (*weights.values(), *state.values()))
     store.write_folder(target, fill, need=need, failure=CheckpointSaveError)
-    for old in list_checkpoints(run)[:-kept]:
-        shutil.rmtree(old, ignore_errors=True)
+    kept = {*list_checkpoints(run)[-KEPT:], *regular_checkpoints(run, every, count)}
+    for old in list_checkpoints(run):
+        if old not in kept:
+            shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def take_away(run: Path, step: int) -> None:
+    """Delete the checkpoint of a step, if there is one: all at once, as far as a reader can see."""
+    folder = run / FOLDER / f"step-{step:06d}"
+    if folder.exists():
+        gone = folder.with_name(f"gone-{folder.name}")
+        shutil.rmtree(gone, ignore_errors=True)
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def regular_checkpoints(run: Path, every: int, count: int) -> list[Path]:
+    """The `count` newest checkpoints whose steps `every` divides, oldest first: no interruption left them."""
+    regular = [folder for folder in list_checkpoints(run) if every and step_of(folder) % every == 0]
+    return regular[len(regular) - min(count, len(regular)) :]
 
 
 def owned_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -69,9 +69,8 @@ class Choice:
 def choose(model: AnyModel, run: spec.Run, rows: int, length: int) -> Choice:
     """Settle what the run leaves open ("auto", 0 threads): a GPU where there is one, the rest by measuring.
 
-    A micro-batch has about `rows` rows of `length` positions.
-
-    Raises ConfigError where the run asks for a GPU and there is none, or to compile what has no blocks.
+    A micro-batch has about `rows` rows of `length` positions. Raises ConfigError where the run asks for a GPU
+    and there is none, or to compile what has no blocks.
     """
     threads, device = run.threads or available_cores(), choose_device(run.device)
     torch.set_num_threads(threads)
@@ -79,7 +78,7 @@ def choose(model: AnyModel, run: spec.Run, rows: int, length: int) -> Choice:
     if not isinstance(model, Single | Paired):
         if compiled == "on":
             raise ConfigError("compile on: only the blocks of a transformer are compiled; take off or auto")
-        # torch's recurrent kernels of a processor are 20 times slower in bf16 (LOG.md)
+        # on our processor bf16 is 20 times slower in torch's recurrent layers, 10 times in its convolutions
         return Choice("fp32" if precision == "auto" else precision, "off", threads, device)
     block = (model.decoder if isinstance(model, Paired) else model).blocks[0]
     assert isinstance(block, Block)
@@ -101,8 +100,11 @@ def choose(model: AnyModel, run: spec.Run, rows: int, length: int) -> Choice:
 
 def reads_many_lengths(model: AnyModel) -> bool:
     """Whether its examples have many lengths, each of which would be compiled: pairs and single sentences."""
-    sorts = isinstance(model, Single) and isinstance(model.plan.head, spec.Classify)
-    return isinstance(model, Paired) or (sorts and isinstance(model.plan.input, spec.Tokens))
+    plan = model.plan
+    match plan:
+        case spec.Single(input=spec.Tokens(), head=spec.Classify()) | spec.Paired():
+            return True
+    return False
 
 
 def choose_device(asked: str) -> str:

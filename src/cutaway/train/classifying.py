@@ -22,6 +22,7 @@ from cutaway.data.text import Document
 from cutaway.data.tokenizer import Tokenizer, train_tokenizer
 from cutaway.errors import ConfigError, LimitError
 from cutaway.models import AnyModel
+from cutaway.train.bag_of_words import bag_of_words
 from cutaway.train.loss import Batch, class_loss, logits_of
 from cutaway.train.task import Between, check_positions
 
@@ -129,6 +130,10 @@ class Classifying:
             right += int((logits_BC.argmax(-1) == batch.targets).sum())
         return nats / len(rows), right / len(rows)
 
+    def baselines(self) -> dict[str, float]:
+        """What a logistic regression on which words occur reaches."""
+        return bag_of_words(self.train, self.validation, self.test)
+
     def sample(self, model: AnyModel) -> str:
         """Some validation sentences, the chances of their classes, and what they are."""
         count = len(self.validation.texts)
@@ -173,9 +178,9 @@ def class_chances(
 ) -> Tensor:
     """The probability of each class for each sentence, (B, C), on the processor."""
     rows, device = encode_rows(tokenizer, texts, length), next(model.parameters()).device
-    chances = []
+    chances: list[Tensor] = []
     for first in range(0, len(rows), SENTENCES_AT_ONCE):
         tokens_BL, padding_BL = padded_rows(rows[first : first + SENTENCES_AT_ONCE])
         logits_BC = model(tokens_BL.to(device), padding_BL=padding_BL.to(device))
         chances.append(logits_BC.float().softmax(-1).cpu())
-    return torch.cat(chances)
+    return torch.cat(chances) if chances else torch.empty(0, 0)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cutaway import spec
 from cutaway.data import batches, shards, text, tokenizer
+from cutaway.data.baseline import trigram_bits, unigram_bits
 from cutaway.errors import ConfigError, LimitError
 from cutaway.generate import Sampling, complete
 from cutaway.generate.decode import room
@@ -122,6 +123,14 @@ class Language:
             "validation_tail": nats_E[-tail:].mean().item(),
             "bits_per_byte": nats_E.sum().item() / math.log(2) / self.validation.bytes,
         }
+
+    def baselines(self) -> dict[str, float]:
+        """Bits a byte of a unigram and of an interpolated trigram model of the same tokens."""
+        found = {}
+        for name, count in {"unigram": unigram_bits, "trigram": trigram_bits}.items():
+            bits = count(self.train.tokens, self.validation.tokens, self.vocab)
+            found[f"{name}_bits_per_byte"] = bits / self.validation.bytes
+        return found
 
     def sample(self, model: AnyModel) -> str:
         """A text the model writes, always with the same random numbers, so that samples of a run compare."""

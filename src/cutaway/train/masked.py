@@ -147,16 +147,17 @@ class Masking:
         return nats / max(count, 1), right / max(count, 1)
 
     @torch.no_grad()
+    def baselines(self) -> dict[str, float]:
+        """Nothing that counts is held beside it."""
+        return {}
+
     def sample(self, model: AnyModel) -> str:
         """The beginning of the validation text with holes, and the model's best guesses beside the truth."""
         batch = self._hidden(self._window(0)[None, :SHOWN_TOKENS], self.masks(VALIDATION_SEED), 0, 0)
         logits_EV, targets_E = _scores(model, batch)
         best = logits_EV.softmax(-1).topk(min(GUESSES, logits_EV.size(1)))
-        mask = mask_id(self.tokenizer)
-        holes = "".join(
-            "[ ]" if token == mask else self.tokenizer.decode([token])
-            for token in batch.inputs[0][0].tolist()
-        )
+        marks = {mask_id(self.tokenizer): "[ ]", self.tokenizer.end: " / "}
+        holes = "".join(marks.get(i) or self.tokenizer.decode([i]) for i in batch.inputs[0][0].tolist())
         lines = []
         for target, ids, shares in zip(
             targets_E.tolist(), best.indices.tolist(), best.values.tolist(), strict=True

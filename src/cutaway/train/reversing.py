@@ -108,6 +108,10 @@ class Reversing:
             count += len(written_BL)
         return right / count
 
+    def baselines(self) -> dict[str, float]:
+        """Nothing that counts is held beside it."""
+        return {}
+
     def sample(self, model: AnyModel) -> str:
         """What the model writes for one word, task by task."""
         tokens, greedy = room(model, SAMPLE_TOKENS), Sampling(temperature=0)

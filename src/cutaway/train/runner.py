@@ -146,6 +146,7 @@ class Runner:
             for problem in problems:
                 self.say.warn(f"{problem}; going on from the checkpoint before it, {folder.name}")
             checkpoint.put_aside(self.out, folder)
+        settle.forget_later(self.out, training.done)
         self.written, unreadable = records.keep_metrics(self.out, training.done)
         if unreadable:
             self.say.warn(f"{self.out / records.METRICS}: {unreadable} unreadable lines are gone")
@@ -170,14 +171,14 @@ class Runner:
         )
         try:
             self.look(training, task, signals)
-            while training.done < run.steps and not self.counters.get(ENDED):
+            while not (self.counters.get(ENDED) or self.reached(training)):
                 self.note(training.advance(), flops / peak)
                 self.look(training, task, signals)
-                if self.stops(training):
-                    self.settle(training)
-                if due(run.save, training.done) or self.counters.get(ENDED):
+                if due(run.save, training.done) and training.done < run.steps:
                     self.save(training)
                 signals.check()
+            if not self.counters.get(ENDED):
+                self.settle(training)
             figures = self.finish(training, task, signals)
         except StoppedError as stopped:
             self.save(training)
@@ -186,8 +187,7 @@ class Runner:
         except SaveError:
             raise
         except BaseException:  # a closed pipe, a bug, no memory, a second Ctrl-C
-            settled = training.done < run.steps or self.counters.get(ENDED)
-            if training.whole and self.noted == training.done and settled:
+            if training.whole and self.noted == training.done:
                 self.save(training)
             raise
         return Result(self.out, figures, self.facts, dict(self.counters))
@@ -195,15 +195,15 @@ class Runner:
     def look(self, training: Training, task: Task, signals: Signals) -> None:
         """Evaluate and sample, where that is due after the step just done and not yet written."""
         run, step, working = self.recipe.run, training.done, training.working
-        if 0 < step < run.steps and not self.counters.get(ENDED):
+        if 0 < step < run.steps + (run.patience > 0) and not self.counters.get(ENDED):
             if due(run.evaluate, step) and "validation_sample" not in self.written:
                 with self.eager():
                     self.record(step, task.glance(working.model.eval(), signals.check))
-            if due(run.sample, step) and "sample" not in self.written:
+            if step < run.steps and due(run.sample, step) and "sample" not in self.written:
                 self.sample(step, working.master, task)
             self.written = frozenset()
 
-    def stops(self, training: Training) -> bool:
+    def reached(self, training: Training) -> bool:
         """Whether the step just done was the last: of all, or for want of patience."""
         run = self.recipe.run
         if run.patience and due(run.evaluate, training.done):
@@ -213,17 +213,17 @@ class Runner:
             if settle.waited(losses) >= run.patience:
                 self.say.say(f"{self.recipe.name}: {run.patience} evaluations without a better one")
                 return True
-        return training.done == run.steps
+        return training.done >= run.steps
 
     def settle(self, training: Training) -> None:
-        """Give the model the weights that the run ends with."""
-        model, run = training.working.master, self.recipe.run
-        if run.average > 1:
-            settle.take_mean(model, self.out, run.average)
-        if run.patience and (step := settle.take_best(model, self.out)) is not None:
-            self.say.say(f"{self.recipe.name}: the weights are those after step {step}")
-        training.working.refresh()
-        self.counters[ENDED] = 1.0
+        """Give the model the weights that the run ends with, and save them."""
+        told = settle.take(training.working.master, self.recipe.run, self.out, training.done)
+        if told:
+            self.say.say(f"{self.recipe.name}: {told}")
+            training.working.refresh()
+            checkpoint.take_away(self.out, training.done)  # it may have been interrupted just here
+            self.counters[ENDED] = 1.0
+        self.save(training)
 
     def finish(self, training: Training, task: Task, signals: Signals) -> dict[str, float]:
         """Judge the fp32 weights on the whole validation data."""
@@ -284,8 +284,8 @@ class Runner:
         """A checkpoint of the last finished step; the metrics up to it reach the disk first."""
         if training.done:
             store.sync_file(self.out / records.METRICS)
-            kept = max(checkpoint.KEPT, self.recipe.run.average)
-            checkpoint.save_checkpoint(self.out, training, self.counters, kept)
+            run = self.recipe.run
+            checkpoint.save_checkpoint(self.out, training, self.counters, run.save, run.average)
 
     def eager(self) -> AbstractContextManager[object]:
         """Inside, compiled blocks run uncompiled: other shapes than training's would each be compiled."""

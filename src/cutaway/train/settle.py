@@ -10,34 +10,53 @@ import shutil
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from cutaway import store
+from cutaway import spec, store
 from cutaway.errors import CheckpointSaveError
-from cutaway.train.checkpoint import FOLDER, owned_weights, write_tensors
-from cutaway.weights.run import check_weights, list_checkpoints, read_tensors
+from cutaway.train.checkpoint import FOLDER, owned_weights, regular_checkpoints, write_tensors
+from cutaway.weights.run import check_weights, read_tensors, step_of
 
 WEIGHTS = "model.safetensors"
 NAME = re.compile(r"best-(\d{6,})")
 FIGURE = "validation_sample"
 
 
-def take_mean(model: nn.Module, run: Path, count: int) -> None:
-    """Give the model the mean of its own weights and those of the `count` - 1 newest checkpoints of the run.
+def take(model: nn.Module, plan: spec.Run, run: Path, step: int) -> str:
+    """Give the model the weights that a run which ends after `step` ends with; says which, "" for the last.
 
-    Raises FileFormatError where one of them is damaged or another model's, the model then unchanged.
+    Raises FileFormatError where a checkpoint that is needed is damaged or another model's.
+    """
+    if plan.average > 1:
+        count = take_mean(model, run, step, plan.save, plan.average)
+        return f"the weights are the mean of the last {count} checkpoints"
+    if plan.patience and (best := take_best(model, run)) is not None:
+        return f"the weights are those after step {best}"
+    return ""
+
+
+def take_mean(model: nn.Module, run: Path, step: int, every: int, count: int) -> int:
+    """Give the model the mean of its own weights and those of the `count` - 1 newest checkpoints that the run
+    wrote at every `every` steps before `step`; returns how many these were.
     """
     total = {name: weight.double() for name, weight in owned_weights(model).items()}
-    folders = list_checkpoints(run)[len(list_checkpoints(run)) - (count - 1) :] if count > 1 else []
+    before = [folder for folder in regular_checkpoints(run, every, count) if step_of(folder) < step]
+    folders = before[max(0, len(before) - (count - 1)) :]
     for folder in folders:
-        store.verify_folder(folder)
-        weights = read_tensors(folder / WEIGHTS)
-        check_weights(model, weights, folder / WEIGHTS)
-        for name, weight in weights.items():
+        for name, weight in read_weights(model, folder).items():
             total[name] += weight.to(total[name].device)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(total[name] / (1 + len(folders)))
+    return 1 + len(folders)
+
+
+def read_weights(model: nn.Module, folder: Path) -> dict[str, Tensor]:
+    """The weights in a folder, held against the model; FileFormatError where they are damaged or others."""
+    store.verify_folder(folder)
+    weights = read_tensors(folder / WEIGHTS)
+    check_weights(model, weights, folder / WEIGHTS)
+    return weights
 
 
 def better(figures: list[float]) -> bool:
@@ -74,24 +93,30 @@ def keep_best(model: nn.Module, run: Path, step: int) -> None:
 
 
 def take_best(model: nn.Module, run: Path) -> int | None:
-    """Give the model the best weights; returns their step, None where none were kept.
-
-    Raises FileFormatError where they are damaged or another model's.
-    """
+    """Give the model the best weights; returns their step, None where none were kept."""
     folders = best_folders(run)
     if not folders:
         return None
-    folder = folders[-1]
-    store.verify_folder(folder)
-    weights = read_tensors(folder / WEIGHTS)
-    check_weights(model, weights, folder / WEIGHTS)
+    weights = read_weights(model, folders[-1])
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
-    return int(folder.name.removeprefix("best-"))
+    return best_step(folders[-1])
+
+
+def forget_later(run: Path, step: int) -> None:
+    """Delete best weights of steps after `step`, where a run goes on from an older checkpoint."""
+    for folder in best_folders(run):
+        if best_step(folder) > step:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def best_folders(run: Path) -> list[Path]:
     """The folders of best weights, oldest first: one, or two where writing the second was interrupted."""
     found = [path for path in (run / FOLDER).glob("best-*") if NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("best-")))
+    return sorted(found, key=best_step)
+
+
+def best_step(folder: Path) -> int:
+    """The step a folder of best weights is named after."""
+    return int(folder.name.removeprefix("best-"))

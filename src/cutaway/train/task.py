@@ -67,6 +67,10 @@ class Task(Protocol):
         """The figures of the whole validation data, `validation` among them."""
         ...
 
+    def baselines(self) -> dict[str, float]:
+        """What counting alone reaches on the same data: NAME_FIGURE for a figure of `judge`."""
+        ...
+
     def sample(self, model: AnyModel) -> str:
         """What the model makes of something fixed, for people to read: the same one throughout a run."""
         ...

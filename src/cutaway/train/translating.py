@@ -176,6 +176,10 @@ class Translating:
             written += [found.text for found in translate(model, self.tokenizer, some, beam=beam)]
         return written
 
+    def baselines(self) -> dict[str, float]:
+        """Nothing that counts is held beside it."""
+        return {}
+
     def sample(self, model: AnyModel) -> str:
         """The first validation sentences, translated greedily."""
         some = self.validation.source[:SHOWN]

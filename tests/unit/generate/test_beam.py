@@ -12,9 +12,11 @@ from cutaway.generate import Decoding, Sampling
 from cutaway.generate import beam as beams
 from cutaway.generate.beam import candidates, translate_ids
 from cutaway.models import Paired, build
+from tests.unit import tiny as every
 from tests.unit.generate.tiny import PAIRS, VOCAB, filled
 
 BEGIN, END = 1, 2
+SHORT = [[5, 6, 7], [9], [10, 3, 4, 5, 6], [4, 4]]
 SOURCES = [[5, 6, 7, 8], [9], [10, 11, 4, 5, 6, 7, 8], [4, 4], [3, 20, 21]]
 
 
@@ -69,13 +71,13 @@ def test_a_narrow_beam_is_not_exhaustive():
     assert missed
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", every.PAIRS)
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 def test_one_prefix_is_greedy_decoding(name, penalty):
-    model = pair(name)
-    decoding = Decoding(model, SOURCES, max_tokens=8, sampling=Sampling(temperature=0), begin=BEGIN)
+    model = every.tiny(name)
+    decoding = Decoding(model, SHORT, max_tokens=8, sampling=Sampling(temperature=0), begin=BEGIN)
     steps = [decoding.advance() for _ in range(8)]
-    for row, found in enumerate(search(model, SOURCES, beam=1, length_penalty=penalty)):
+    for row, found in enumerate(search(model, SHORT, beam=1, length_penalty=penalty)):
         tokens = [tokens[row] for tokens, _ in steps]
         tokens = tokens[: tokens.index(END) + 1] if END in tokens else tokens
         assert list(found[0].tokens) == tokens
@@ -84,19 +86,45 @@ def test_one_prefix_is_greedy_decoding(name, penalty):
         assert found[0].log_probability == pytest.approx(total)
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", every.PAIRS)
 def test_a_batch_and_its_padding_change_rounding_only(name):
-    model = pair(name)
-    together = search(model, SOURCES, beam=4, best=4, max_tokens=12)
-    for batch_tokens in (1, 9):
-        for source, found in zip(SOURCES, together, strict=True):
-            alone = search(model, [source], beam=4, best=4, max_tokens=12, batch_tokens=batch_tokens)[0]
-            assert [one.tokens for one in alone] == [one.tokens for one in found]
-            assert [one.score for one in alone] == pytest.approx([one.score for one in found], abs=1e-10)
-    apart = search(model, SOURCES, beam=4, best=4, max_tokens=12, batch_tokens=9)
-    assert [[one.tokens for one in found] for found in apart] == [
-        [one.tokens for one in found] for found in together
-    ]
+    model = every.tiny(name)
+    together = search(model, SHORT, beam=4, best=4)
+    alone = [search(model, [source], beam=4, best=4)[0] for source in SHORT]
+    for found in (alone, search(model, SHORT, beam=4, best=4, batch_tokens=6)):
+        for ours, theirs in zip(found, together, strict=True):
+            assert [one.tokens for one in ours] == [one.tokens for one in theirs]
+            assert [one.score for one in ours] == pytest.approx([one.score for one in theirs], abs=1e-10)
+
+
+def test_a_memory_is_kept_once_for_all_prefixes_of_its_source():
+    """Rows in any order give the logits of their own sources, and keys move only when sources do."""
+    model = pair("vaswani")
+    source_BM = torch.tensor([[5, 6, 7], [8, 9, 0], [4, 0, 0]])
+    real_BM = torch.tensor([[True] * 3, [True, True, False], [True, False, False]])
+    with torch.no_grad():
+        state = model.start(source_BM, padding_BM=real_BM)
+        model.step(torch.full((3, 1), BEGIN), state)
+        written, owners = [[], [], []], [0, 1, 2]
+        for rows, moves in (
+            ([0, 0, 1, 1, 2, 2], False),  # each source has two prefixes
+            ([1, 0, 2, 2, 5, 4], False),  # in another order
+            ([0, 1, 4, 5], True),  # the second source is done
+            ([0, 2, 3], True),  # unequal numbers of prefixes
+            ([2, 0, 1], True),
+        ):
+            before = state.cross[0].known()[0].data_ptr()
+            state.select(torch.tensor(rows))
+            assert (state.cross[0].known()[0].data_ptr() != before) == moves
+            written, owners = [[*written[row]] for row in rows], [owners[row] for row in rows]
+            tokens = torch.tensor([3 + row for row in range(len(rows))])
+            logits = model.step(tokens[:, None], state)[:, -1]
+            for row, owner in enumerate(owners):
+                written[row].append(3 + row)
+                length = int(real_BM[owner].sum())
+                read = torch.tensor([[BEGIN, *written[row]]])
+                whole = model(source_BM[owner : owner + 1, :length], read)[0, -1]
+                assert torch.allclose(logits[row], whole, atol=1e-10)
 
 
 def test_the_stopping_bound_loses_nothing():

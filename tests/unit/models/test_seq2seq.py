@@ -1,6 +1,7 @@
 """Recurrent and convolutional encoder-decoders: padding, decoding, taps, edits, training."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,11 +11,16 @@ from cutaway import models, spec, study
 from cutaway.errors import ConfigError, TapError
 from cutaway.generate.decode import Decoding
 from cutaway.generate.sample import Sampling
+from cutaway.session import Session
 from cutaway.spec.check import check_model
+from cutaway.study.report import Page
+from cutaway.study.specimen import read
 from cutaway.tap import Recorder
 from cutaway.train.choose import choose
+from cutaway.train.finite import first_not_finite
 from cutaway.train.flops import training_flops
 from cutaway.train.loop import Training
+from cutaway.train.loss import Batch
 from cutaway.train.optim import Optimizers
 from cutaway.train.precision import Working
 from cutaway.train.reversing import Reversing
@@ -71,7 +77,7 @@ def test_steps_equal_teacher_forcing_however_cut_and_select_permutes(preset):
     for cuts in ((0, 6), (0, 1, 2, 3, 4, 5, 6), (0, 3, 4, 6)):
         state = model.start(source_BM, padding_BM=REAL)
         state.reserve(L)
-        parts = [model.step(target_BL[:, a:b], state) for a, b in zip(cuts, cuts[1:], strict=False)]
+        parts = [model.step(target_BL[:, a:b], state) for a, b in pairwise(cuts)]
         assert (torch.cat(parts, 1) - whole).abs().max() < 1e-10
         assert state.length == L and state.start_B is None
     picked = torch.tensor([2, 0])
@@ -147,7 +153,7 @@ def test_a_trace_reads_the_pattern_like_attention_and_changes_no_number(preset):
 def hand_made(preset: str, model: nn.Module, read: tuple[Tensor, Tensor], pattern: Tensor) -> Tensor:
     """The logits with a pattern (B, L, M) in place of the model's, by the equations of its paper."""
     source_BM, target_BL = read
-    memory, held = model.encode(source_BM)
+    memory = model.encode(source_BM).memory
     x_BLD = model.written(target_BL, positions=torch.arange(L)[None], last=L - 1)
     decoder, state = model.decoder, model.start(source_BM)
     found = pattern @ memory.values
@@ -159,7 +165,7 @@ def hand_made(preset: str, model: nn.Module, read: tuple[Tensor, Tensor], patter
         last = torch.tanh(decoder.look.out(torch.cat([found, x_BLD, y_BLD], -1)))
     else:
         (layer,), half = decoder.layers, 0.5**0.5
-        made = layer.convolution(nn.functional.pad(x_BLD, (0, 0, 2, 0)))
+        made = layer.convolution.gated(nn.functional.pad(x_BLD, (0, 0, 2, 0)))
         last = (x_BLD + (made + found * M**0.5) * half) * half
     return nn.functional.linear(last, model.source.token.weight, model.head.bias)
 
@@ -335,3 +341,37 @@ def test_arithmetic_is_counted_by_weights_and_pairs_of_positions(preset):
 def test_what_needs_blocks_refuses_a_model_without(look):
     with pytest.raises(ConfigError, match="no residual stream of blocks"):
         getattr(study, look)(tiny("luong"), ([1, 2], [3, 4]))
+
+
+@pytest.mark.parametrize("preset", PAIRS)
+def test_the_report_shows_losses_and_what_is_looked_at(preset):
+    task = Reversing(spec.Reversal(letters=4, shortest=2, longest=5), spec.Run())
+    model = models.build(task.fitted(plan(preset))).eval()
+    page = Page(Session(model, task.tokenizer), read(Session(model, task.tokenizer), task.shown()))
+    page.add_lens()
+    page.add_attention()
+    page.add_effects()
+    page.add_shapes()
+    assert page.render()
+    (source, ids), losses = page.specimen.inputs, page.content["text"]["losses"]
+    want = torch.nn.functional.cross_entropy(
+        model(torch.tensor([source]), torch.tensor([ids]))[0, :-1], torch.tensor(ids[1:]), reduction="none"
+    )
+    assert losses[1:] == pytest.approx(want.tolist(), abs=1e-4)
+    assert losses[1:] != pytest.approx(want.flip(0).tolist(), abs=1e-4)
+    assert [found["heads"] for found in page.content["attention"]] == (
+        [(1,) * len(LOOKING[preset])] if preset in LOOKING else []
+    )
+    assert "lens" not in page.content and "effects" not in page.content
+    assert dict(page.content["facts"])["layers"] == "2 + 2"
+
+
+def test_the_first_number_that_is_not_finite_is_found_inside_a_loop():
+    model = models.build(plan("bahdanau"))
+    with torch.no_grad():
+        model.decoder.look.key.weight[0, 0] = float("nan")
+    source_BM, target_BL = pairs()
+    batch = Batch((source_BM, target_BL), target_BL)
+    found = first_not_finite(model, batch)
+    assert found is not None and found.startswith("the value at decoder.look.")
+    assert first_not_finite(models.build(plan("bahdanau")), batch) is None

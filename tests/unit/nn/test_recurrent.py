@@ -19,7 +19,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def lstm_step(x, held, w, u, b):
-    """Gers et al. 2000: what is kept, what is written, what is shown. Rows: input, forget, candidate, output."""
+    """Gers et al. 2000: what is kept, written, shown. Rows: input, forget, candidate, output."""
     h, c = held
     i, f, g, o = np.split(w @ x + u @ h + b[0] + b[1], 4)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
@@ -97,7 +97,7 @@ def test_both_ways_is_two_runs_one_over_each_row_reversed(cell):
 @pytest.mark.parametrize("reads", ["forward", "both"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_padding_changes_rounding_only_wherever_it_stands(cell, reads, dtype, most):
-    layer, (x_BLE, real_BL) = layer_of(cell, reads).to(dtype), rows(dtype)
+    layer, (x_BLE, _) = layer_of(cell, reads).to(dtype), rows(dtype)
     generator = torch.Generator().manual_seed(3)
     for number in range(3):
         longer = max(LENGTHS) + 2

@@ -1,0 +1,153 @@
+"""`cutaway translate`: lines stay lines whatever is in them; what was translated is there before an error."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from cutaway.app import translate as command
+from cutaway.app.cli import main
+from cutaway.errors import ConfigError, InputMissingError, LimitError
+from cutaway.session import load
+
+SMALL = ("--steps", "4", "--batch", "2", "--threads", "1", "--precision", "fp32", "--evaluate", "0")
+MODEL = ("--model.layers", "2", "--model.width", "16", "--model.heads", "2", "--model.hidden", "16")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of an encoder-decoder that reverses strings; the working folder is its own."""
+    made = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        patch.setenv("CUTAWAY_HOME", str(made / "cache"))
+        assert main(["train", "reverse", *SMALL, *MODEL, "--out", "runs/pair"]) == 0
+        yield "runs/pair"
+
+
+@pytest.fixture(scope="module")
+def session(run):
+    return load(run)
+
+
+def say(run, capsys, *arguments, code=0):
+    capsys.readouterr()
+    assert main(["translate", "-m", run, *arguments]) == code
+    return capsys.readouterr()
+
+
+def typed(monkeypatch, text):
+    data = text if isinstance(text, bytes) else text.encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+
+
+def test_a_line_in_a_line_out(run, session, capsys, monkeypatch):
+    lines = ["abc", "", "  ", "fedcba", "aab"]
+    Path("lines.txt").write_text("\n".join(lines) + "\n")
+    out = say(run, capsys, "lines.txt").out
+    assert out.split("\n")[:-1] == session.translate(lines)
+    typed(monkeypatch, "\r\n".join(lines))
+    assert say(run, capsys, "-").out == out
+    typed(monkeypatch, "\n".join(lines))
+    assert say(run, capsys).out == out
+    monkeypatch.setattr(command, "CHUNK", 2)
+    assert say(run, capsys, "lines.txt").out == out
+
+
+def test_lines_that_cannot_be_translated_leave_an_empty_one(run, session, capsys, monkeypatch):
+    long = b"a" * 10_000
+    typed(monkeypatch, b"\n".join((b"abc", long, "aé".encode(), b"ab\xff", b"a" * (2**20 + 9), b"cba")))
+    said = say(run, capsys, code=LimitError.exit_code)
+    first, *empty, last = said.out.split("\n")[:-1]
+    assert [first, last] == session.translate(["abc", "cba"])
+    assert empty == [""] * 4
+    warnings = said.err.splitlines()
+    assert [line.split(":")[1] for line in warnings] == [f" line {number}" for number in (2, 3, 4, 5)]
+    for line, told in zip(warnings, ("10001 tokens", "'é'", "byte 2 is not UTF-8", "more than"), strict=True):
+        assert told in line
+
+
+def test_what_was_translated_is_written_before_an_error(run, capsys, monkeypatch):
+    Path("lines.txt").write_text("abc\nabc\nabc\n")
+    monkeypatch.setattr(command, "CHUNK", 1)
+    whole = say(run, capsys, "lines.txt").out
+    show, shown = command.Desk._shown, []
+
+    def fail(desk, number, found):
+        if shown:
+            raise KeyboardInterrupt
+        shown.append(number)
+        return show(desk, number, found)
+
+    monkeypatch.setattr(command.Desk, "_shown", fail)
+    assert say(run, capsys, "lines.txt", code=130).out == whole.split("\n")[0] + "\n"
+
+
+def test_alternatives_and_links_stand_behind_tabs(run, session, capsys):
+    Path("one.txt").write_text("abcdef\n")
+    columns = say(run, capsys, "one.txt", "--best", "2", "--align", "--beam", "3").out.strip("\n").split("\t")
+    found = session.translations(["abcdef"], beam=3, best=2, align=True)[0]
+    assert columns[:2] == [found.text, found.alternatives[0].text]
+    assert len(columns) == 3 and columns[2].count("→") == len(found.alignment.links)
+
+
+def test_json_tells_everything(run, session, capsys):
+    Path("two.txt").write_text("abc\n\n")
+    arguments = ("--json", "--best", "2", "--align", "--length-penalty", "0.5", "--max-tokens", "6")
+    first, second = map(json.loads, say(run, capsys, "two.txt", *arguments).out.splitlines())
+    found = session.translations(["abc"], best=2, length_penalty=0.5, max_tokens=6)[0]
+    assert (first["line"], first["text"], tuple(first["tokens"])) == (1, found.text, found.tokens)
+    assert first["score"] == pytest.approx(found.score)
+    assert len(first["alternatives"]) == 1 and len(first["alignment"]["weights"]) == len(found.tokens)
+    assert (second["line"], second["text"], second["tokens"]) == (2, "", [])
+
+
+def test_a_reference_scores(run, session, capsys):
+    pytest.importorskip("sacrebleu")
+    Path("lines.txt").write_text("abc\ncba\n")
+    Path("right.txt").write_text("abc\ncba\n")
+    err = say(run, capsys, "lines.txt", "--reference", "right.txt").err
+    assert err.startswith("BLEU ") and "version" in err
+    Path("right.txt").write_text("abc\n")
+    said = say(run, capsys, "lines.txt", "--reference", "right.txt", code=LimitError.exit_code)
+    assert "1 lines for 2 translations" in said.err
+
+
+def test_a_prompt_where_a_person_types(run, session, capsys, monkeypatch):
+    given = iter(["abc", "aé", ""])
+
+    class Person(io.TextIOWrapper):
+        def isatty(self):
+            return True
+
+    def answer(_):
+        try:
+            return next(given)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr(sys, "stdin", Person(io.BytesIO()))
+    monkeypatch.setattr("builtins.input", answer)
+    said = say(run, capsys, "--align")
+    found = session.translate("abc")
+    assert said.out.startswith(f"{found}\n") and "line 2: character 'é'" in said.err
+
+
+def test_strange_lines_are_noticed(run, session, capsys, monkeypatch):
+    letter = session.tokenizer.encode("a").tolist()[0]
+    monkeypatch.setattr("cutaway.generate.translate.Translator.unknown_share", lambda *_: 0.75)
+    Path("lines.txt").write_text("abc\n")
+    assert letter and "75% of its tokens are unknown" in say(run, capsys, "lines.txt").err
+
+
+def test_what_cannot_be_is_one_line(run, capsys):
+    assert "cannot be read" in say(run, capsys, "nowhere.txt", code=InputMissingError.exit_code).err
+    assert "best 9" in say(run, capsys, "lines.txt", "--best", "9", code=LimitError.exit_code).err
+    Path("text.txt").write_text("To be, or not to be\n" * 200)
+    sizes = ("--model.layers", "1", "--model.width", "16", "--model.heads", "2", "--length", "16")
+    train = ("train", "text.txt", *SMALL, *sizes, "--data.tokenizer", "bytes", "--out", "runs/single")
+    assert main(list(train)) == 0
+    said = say("runs/single", capsys, "lines.txt", code=ConfigError.exit_code)
+    assert said.err.count("\n") == 1 and "needs an encoder-decoder" in said.err

@@ -1,0 +1,133 @@
+"""From sentences to sentences: sources end with the end token, and alignments are the attention's own."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cutaway import spec
+from cutaway.data.tasks import StringTask
+from cutaway.errors import ConfigError, LimitError
+from cutaway.generate import align as aligning
+from cutaway.generate.align import align, linked, look_sites
+from cutaway.generate.translate import MOST_SOURCE, Translator, translate
+from cutaway.models import Paired
+from cutaway.session import Session
+from tests.unit.generate.tiny import PAIRS, filled, with_attention
+
+TASK = StringTask(0, 6, 1, 8)
+TOKENIZER = TASK.tokenizer()
+SENTENCES = ["<abc", "", "<f", "<aabbccdd", "  "]
+
+
+def model(name="vaswani", **changes):
+    plan = PAIRS[name]()
+    made = filled(replace(plan, source=replace(plan.source, vocab=TASK.vocab, **changes)))
+    assert isinstance(made, Paired)
+    return made
+
+
+def task_letter():
+    return TOKENIZER.decode([min(set(range(TASK.vocab)) - TOKENIZER.special)])
+
+
+@pytest.fixture
+def sentences():
+    return [text.replace("<", task_letter()) for text in SENTENCES]
+
+
+def test_each_sentence_has_its_translation_in_place(sentences):
+    pair = model()
+    found = translate(pair, TOKENIZER, sentences, beam=3)
+    assert [bool(one.source) for one in found] == [True, False, True, True, False]
+    assert found[1].text == found[4].text == ""
+    for sentence, one in zip(sentences, found, strict=True):
+        if one.source:
+            assert one.source == (*TOKENIZER.encode(sentence).tolist(), TOKENIZER.end)
+            assert one.text == TOKENIZER.decode(one.tokens)
+            assert one.tokens == translate(pair, TOKENIZER, [sentence], beam=3)[0].tokens
+            assert not set(one.tokens[: len(one.tokens) - one.ended]) & TOKENIZER.special
+
+
+def test_the_others_of_the_best_are_inside_the_first(sentences):
+    found = Translator(model(), TOKENIZER, beam=4, best=4)
+    for one in found.translate(found.encode_all(sentences)):
+        scores = [each.score for each in (one, *one.alternatives)]
+        if one.source:
+            assert len(scores) == 4 and scores == sorted(scores, reverse=True)
+
+
+def test_without_a_limit_the_source_gives_one(sentences):
+    pair = model()
+    for one in translate(pair, TOKENIZER, sentences, beam=1):
+        assert len(one.tokens) <= len(one.source) * 3 // 2 + 20
+    short = Translator(pair, TOKENIZER, beam=1, max_tokens=3)
+    assert all(len(one.tokens) <= 3 for one in short.translate(short.encode_all(sentences)))
+
+
+def test_learned_positions_limit_both_sides(sentences):
+    pair = model(position=spec.Learned(11))
+    found = translate(pair, TOKENIZER, sentences, beam=2)
+    assert all(len(one.tokens) <= 10 for one in found)
+    with pytest.raises(LimitError, match="sentence 1: 13 tokens, but at most 11"):
+        translate(pair, TOKENIZER, [sentences[0], task_letter() + "a" * 11])
+
+
+def test_what_cannot_be_translated_is_named(sentences):
+    with pytest.raises(LimitError, match=f"sentence 0: 10001 tokens, but at most {MOST_SOURCE}"):
+        translate(model(), TOKENIZER, ["a" * 10_000])
+    with pytest.raises(LimitError, match="sentence 1: character 'é'"):
+        translate(model(), TOKENIZER, ["a", "aé"])
+    with pytest.raises(ConfigError, match="needs an encoder-decoder"):
+        translate(filled(with_attention()), TOKENIZER, sentences)
+
+
+@pytest.mark.parametrize("layer", [None, 0, 1])
+def test_an_alignment_is_the_mean_over_the_heads_of_one_look(sentences, layer):
+    pair, sources = model(), [[5, 6, 7, 2], [8, 2]]
+    targets = [[6, 5, 2], [7, 7, 7, 7, 2]]
+    found = align(pair, sources, targets, begin=1, special=frozenset((0, 1, 2)), layer=layer)
+    for source, target, one in zip(sources, targets, found, strict=True):
+        with torch.no_grad():
+            pair_trace = _pattern(pair, source, target, 0 if layer is None else layer)
+        assert torch.allclose(one.weights_LM.double(), pair_trace, atol=1e-6)
+        assert torch.allclose(one.weights_LM.sum(1), torch.ones(len(target)))
+        inside = pair_trace[:, :-1].argmax(1).tolist()
+        assert one.links == tuple(enumerate(inside[:-1]))
+
+
+def _pattern(pair, source, target, layer):
+    """One layer's attention with everything written out, by an edit-free trace of one sentence."""
+    from cutaway.tap import Recorder
+
+    name = f"decoder.blocks.{layer}.cross.pattern"
+    recorder = Recorder({name})
+    pair(torch.tensor([source]), torch.tensor([[1, *target[:-1]]]), tap=recorder)
+    return recorder.seen[name][0].mean(0)
+
+
+def test_the_second_last_look_is_the_default(monkeypatch):
+    assert look_sites(model()) == [f"decoder.blocks.{layer}.cross.pattern" for layer in (0, 1)]
+    read = []
+    patterns = aligning.patterns
+    monkeypatch.setattr(aligning, "patterns", lambda *given: read.append(given[-1]) or patterns(*given))
+    align(model(), [[5, 2]], [[5, 2]], begin=1)
+    assert read == ["decoder.blocks.0.cross.pattern"]
+    with pytest.raises(LimitError, match="layers 0 to 1"):
+        align(model(), [[5, 2]], [[5, 2]], begin=1, layer=2)
+
+
+def test_links_join_text_to_text_only():
+    weights_LM = torch.tensor([[0.1, 0.2, 0.7], [0.6, 0.3, 0.1], [0.0, 0.0, 1.0]])
+    assert linked(weights_LM, [5, 6, 2], [7, 8, 2], frozenset({2})) == ((0, 1), (1, 0))
+    assert linked(weights_LM[:, :1], [2], [7, 8, 2], frozenset({2})) == ()
+
+
+def test_a_session_translates(sentences):
+    session = Session(model(), TOKENIZER)
+    texts = session.translate(sentences, beam=3)
+    assert session.translate(sentences[0], beam=3) == texts[0]
+    found = session.translations(sentences, beam=3, best=2, align=True)
+    assert [one.text for one in found] == texts
+    assert found[0].alignment is not None and found[1].alignment is None
+    assert found[0].alignment.weights_LM.shape == (len(found[0].tokens), len(found[0].source))
