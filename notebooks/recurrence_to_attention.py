@@ -714,7 +714,7 @@ assert losses["without"][0] > losses["without"][1] + 0.3
 
 W_p = whole.model.source.position(torch.arange(32)[None], 31)[0]
 figure, panels = plt.subplots(1, 2, figsize=(9.5, 2.8), width_ratios=[1.5, 1])
-panels[0].imshow(W_p.T[:24], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
+panels[0].imshow(numbers(W_p).T[:24], cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
 panels[0].set(
     title="what is added at each position (half of it)", xlabel="position", ylabel="number of the vector"
 )

@@ -38,4 +38,6 @@ def draw_accuracies(out: Path) -> Path:
 
 
 if __name__ == "__main__":
+    if not list(HERE.glob("*/results/seed-*.json")):
+        sys.exit("no seed yet: `cutaway recipes run bert-small --seed 1`")
     print(draw_accuracies(Path(sys.argv[1]) if sys.argv[1:] else HERE / "results" / "accuracy.svg"))

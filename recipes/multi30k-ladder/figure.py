@@ -40,4 +40,6 @@ def draw_ladder(out: Path) -> Path:
 
 
 if __name__ == "__main__":
+    if not list(HERE.glob("*/results/seed-*.json")):
+        sys.exit("no seed yet: `cutaway recipes run multi30k-ladder --seed 1`")
     print(draw_ladder(Path(sys.argv[1]) if sys.argv[1:] else HERE / "results" / "ladder.svg"))

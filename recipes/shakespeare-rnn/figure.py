@@ -33,4 +33,6 @@ def draw_losses(out: Path) -> Path:
 
 
 if __name__ == "__main__":
+    if not list(HERE.glob("*/results/seed-*.json")):
+        sys.exit("no seed yet: `cutaway recipes run shakespeare-rnn --seed 1`")
     print(draw_losses(Path(sys.argv[1]) if sys.argv[1:] else HERE / "results" / "losses.svg"))

@@ -15,6 +15,7 @@ from torch import Tensor
 from cutaway import spec
 from cutaway.allocator import keep_large_buffers
 from cutaway.data.batches import evaluation_windows
+from cutaway.data.pairing import Lowering
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError, nearest
 from cutaway.generate import Completion, Sampling, complete, stream
@@ -187,13 +188,16 @@ def load(
     """A session with the model of a run directory (its newest checkpoint, or the one at `step`) or of a
     checkpoint.
 
-    `dtype` is "fp32" (as saved) or "bf16". Raises InputMissingError where there is nothing of the kind, and
-    FileFormatError, naming file and rule, where it is damaged.
+    `dtype` is "fp32" (as saved) or "bf16". What learned from pairs in lower case reads all text so. Raises
+    InputMissingError where there is nothing of the kind, and FileFormatError, naming file and rule, where it
+    is damaged.
     """
     keep_large_buffers()
     found = read_run(path, step=step, device=device, dtype=dtype)
-    length = found.recipe.run.length
-    return Session(found.model, found.tokenizer, length, Path(path), found.step, found.labels)
+    length, data, known = found.recipe.run.length, found.recipe.data, found.tokenizer
+    if isinstance(data, spec.Parallel) and data.lower:
+        known = Lowering(known.inner)
+    return Session(found.model, known, length, Path(path), found.step, found.labels)
 
 
 def sampling(choices: dict[str, Any]) -> Sampling:

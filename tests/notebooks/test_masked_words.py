@@ -30,7 +30,7 @@ def play(folder):
 
 
 def test_every_cell_runs(play):
-    assert len(play.known) == len(play.cells) >= 12
+    assert len(play.known) == len(play.cells) > 10
     assert play.pictures >= 7
 
 

@@ -191,3 +191,10 @@ def test_a_member_of_a_group_begins_with_the_run_of_another(tmp_path):
     assert group_of("stdlib") == "" == group_of("nothing/there")
     with pytest.raises(ConfigError, match="a group of recipes; name one of multi30k-ladder/1-lstm"):
         find_recipe("multi30k-ladder")
+
+
+@pytest.mark.parametrize("group", ["multi30k-ladder", "bottleneck"])
+def test_the_rungs_of_a_ladder_differ_in_the_model_alone(group):
+    recipes = [read_recipe(shipped_recipes()[name] / "recipe.toml") for name in shipped_groups()[group]]
+    assert len({repr((recipe.data, recipe.run)) for recipe in recipes}) == 1
+    assert len({repr(recipe.model) for recipe in recipes}) == len(recipes)

@@ -27,6 +27,7 @@ from cutaway.spec.recipes import RECIPE, shipped_groups, shipped_recipes
 
 COLUMNS = ("recipe", "published", "ours", "seeds", "spread", "seconds", "command", "commit", "source")
 NUMBERS = {"published", "ours", "seeds", "spread", "seconds"}
+NAMES = "a recipe or, for `run`, a group of them: what `recipes list` has, or the part before its /"
 PLAIN_WIDTH = 240  # where standard output is no terminal, a row is one line
 
 
@@ -48,10 +49,12 @@ class Table:
 class Train:
     """Train a recipe with one seed."""
 
-    name: tyro.conf.Positional[str]
+    name: Annotated[tyro.conf.Positional[str], option(help=NAMES)]
     seed: Annotated[int, option(help="the seed")]
     data: Annotated[tuple[str, ...], option(help="texts, or a folder, in place of a download")] = ()
-    out: Annotated[Path | None, option(help="folder of the run (runs/NAME-seed-K)")] = None
+    out: Annotated[
+        Path | None, option(help="folder of the run (runs/NAME-seed-K, in a group runs/GROUP/NAME-seed-K)")
+    ] = None
     json: Annotated[Flag, option(help="print the result as JSON and nothing else")] = False
 
 

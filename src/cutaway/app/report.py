@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cutaway.app.options import option, parse, read_text
+from cutaway.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,15 @@ def run(arguments: list[str]) -> int:
     options = parse(Options, arguments, "cutaway report")
     source = read_text(options.text)
     text = source if options.target is None else (source, read_text(options.target))
+    from cutaway.models.pair import Pair
     from cutaway.session import load
     from cutaway.study.report import write_report
 
     session = load(options.model)
+    if isinstance(session.model, Pair) != (options.target is not None):
+        need = "reads a source and writes a target" if options.target is None else "reads one text"
+        remedy = "name a file with the target" if options.target is None else "leave the option out"
+        raise ConfigError(f"--target: {options.model} {need}; {remedy}")
     metrics = Path(options.model) / "metrics.jsonl"
     write_report(session, text, options.out, run=options.model if metrics.is_file() else None)
     print(f"report: {options.out}")

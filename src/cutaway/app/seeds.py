@@ -10,7 +10,7 @@ from cutaway.data.sentences import LABELLED
 from cutaway.errors import ConfigError, OutputExistsError, nearest
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import RECIPE, find_recipe, group_of
-from cutaway.spec.run import Labelled, MaskedText, Parallel, Recipe, Text
+from cutaway.spec.run import Data, Labelled, MaskedText, Parallel, Recipe, Text
 
 if TYPE_CHECKING:
     from cutaway.train.progress import Reporter
@@ -82,17 +82,29 @@ def with_texts(recipe: Recipe, texts: tuple[str, ...]) -> Recipe:
     match recipe.data:
         case _ if not texts:
             return recipe
-        case MaskedText(source=own) if len(texts) == 1 and all(one.startswith(LABELLED) for one in own):
+        case MaskedText(source=own) if _is_folder(texts) and all(one.startswith(LABELLED) for one in own):
             inside = (one.removeprefix(LABELLED).partition("/")[2] for one in own)
             labelled = tuple(f"{LABELLED}{texts[0].rstrip('/')}/{name}" for name in inside)
             return replace(recipe, data=replace(recipe.data, source=labelled))
-        case Text() | MaskedText():
-            return replace(recipe, data=replace(recipe.data, source=texts))
-        case Parallel() | Labelled():
-            if len(texts) > 1:
-                raise ConfigError(f"--data: {recipe.name} reads one folder; name one, not {len(texts)}")
-            return replace(recipe, data=replace(recipe.data, folder=texts[0]))
+        case Parallel() | Labelled() if len(texts) > 1:
+            raise ConfigError(f"--data: {recipe.name} reads one folder; name one, not {len(texts)}")
+        case Text() | MaskedText() | Parallel() | Labelled():
+            return replace(recipe, data=placed(recipe.data, texts))
     raise ConfigError(f"--data: {recipe.name} makes its own examples; leave the option out")
+
+
+def _is_folder(texts: tuple[str, ...]) -> bool:
+    return len(texts) == 1 and not texts[0].startswith(LABELLED)
+
+
+def placed(data: Data, places: tuple[str, ...]) -> Data:
+    """The data with its texts, or its folder, elsewhere; what `sources` tells of it."""
+    match data:
+        case Text() | MaskedText():
+            return replace(data, source=places)
+        case Parallel() | Labelled():
+            return replace(data, folder=places[0])
+    return data
 
 
 def fetched(plan: Plan) -> Plan:

@@ -104,9 +104,13 @@ def run(arguments: list[str]) -> int:
         raise ConfigError(f"study {name!r} unknown; {nearest(name, COMMANDS, most=1)}")
     record, act = COMMANDS[name]
     options = parse(record, rest, f"cutaway study {name}")
+    from cutaway.models.pair import Pair
     from cutaway.session import load
 
-    found, lines = act(load(options.model), options)
+    session = load(options.model)
+    if isinstance(session.model, Pair) and options.target is None:
+        raise LimitError(f"--target: {options.model} is an encoder-decoder; say what it should write")
+    found, lines = act(session, options)
     print(json.dumps(found) if options.json else "\n".join(lines))
     return 0
 

@@ -7,31 +7,42 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cutaway.app.options import Flag, option, parse
-from cutaway.errors import ConfigError
+from cutaway.errors import InputMissingError
 from cutaway.spec.check import check_recipe
 from cutaway.spec.read import build_preset, read_preset, read_recipe, read_table
-from cutaway.spec.recipes import RECIPE, find_recipe, shipped_recipes
-from cutaway.spec.run import Recipe, Run, Text
+from cutaway.spec.recipes import RECIPE, find_recipe, group_of, shipped_recipes
+from cutaway.spec.run import Labelled, Parallel, Recipe, Run, Text
 from cutaway.spec.write import write_recipe
 
 PLAIN = "stdlib"  # the recipe whose values serve for any text
+TEXTS = "texts in place of the recipe's, or the folder of its files"
 DESCRIPTION = """Train a model. NAME is a recipe ({names}), a recipe.toml, a folder or run that holds
 one, or a text: a file, a folder, a .gz. The options below show the values of NAME; only --model.* of its
 preset, --data.* and the run's own can be given here, the rest of the tree is what a recipe.toml is for.
 --run.steps is --steps. The model's vocabulary is that of its data. With --resume, options must ask for what
-the run was begun with; to change it, edit its recipe.toml."""
+the run was begun with; to change it, edit its recipe.toml.
+
+{run}"""
 
 
 def run(arguments: list[str]) -> int:
     """Trains, samples and reports, or with --print-config writes the resolved recipe to standard output."""
     target, rest = split_target(arguments)
     recipe, options = choose(*read_target(target), rest, f"cutaway train {target}")
-    out = options.out or (Path(target) if options.resume and is_run(target) else Path("runs") / recipe.name)
+    place = Path(target) if options.resume and is_run(target) else Path("runs", group_of(target), recipe.name)
+    out = options.out or place
     if options.resume and (out / RECIPE).is_file():
         recipe = read_begun(out, target, recipe, rest)
     if options.print_config:
         print(write_recipe(recipe), end="")
         return 0
+    if group_of(target) and recipe.start and not options.resume and not Path(recipe.start).exists():
+        recipe = replace(recipe, start=str(out.parent / recipe.start))  # another member, trained beside it
+    if recipe.start and not options.resume and not Path(recipe.start).exists():
+        raise InputMissingError(
+            f"start: {recipe.start}: no such run; train it first, or name another by --start "
+            "('' begins with random weights)"
+        )
     from cutaway.app.outcome import conclude, describe
     from cutaway.app.progress import reporter
     from cutaway.data.download import with_local_data
@@ -95,11 +106,11 @@ def choose(file: str, table: dict[str, Any], arguments: list[str], prog: str) ->
 
 def with_options(recipe: Recipe, options: Any, prog: str) -> Recipe:
     """The recipe with the values of run and data that the options hold."""
-    recipe = replace(recipe, run=options.run, data=options.data)
+    recipe = replace(recipe, run=options.run, data=options.data, start=options.start)
     if options.text:
-        if not isinstance(recipe.data, Text):
-            raise ConfigError(f"--data: {recipe.name} makes its own examples; leave the option out")
-        recipe = replace(recipe, data=replace(recipe.data, source=options.text))
+        from cutaway.app.seeds import with_texts
+
+        recipe = with_texts(recipe, options.text)
     check_recipe(recipe, prog)
     return recipe
 
@@ -109,6 +120,7 @@ def read_begun(out: Path, target: str, recipe: Recipe, arguments: list[str]) -> 
 
     `recipe` is what they ask for. Arguments that are left out ask for nothing, --model.* for a whole model.
     """
+    from cutaway.app.seeds import placed, sources
     from cutaway.data.download import with_local_data
     from cutaway.train.records import check_asked
 
@@ -122,6 +134,8 @@ def read_begun(out: Path, target: str, recipe: Recipe, arguments: list[str]) -> 
         asked = with_options(replace(stored, name=recipe.name), options, prog)
         if any(argument.startswith("--model.") for argument in arguments):
             asked = replace(asked, model=recipe.model)
+        if options.text and type(asked.data) is type(recipe.data):
+            asked = replace(asked, data=placed(asked.data, sources(recipe.data)))
         if is_text(target) and not options.text and isinstance(asked.data, Text):
             asked = replace(asked, data=replace(asked.data, source=(target,)))
     check_asked(out, stored, spelled_as(stored, with_local_data(asked)))
@@ -130,21 +144,33 @@ def read_begun(out: Path, target: str, recipe: Recipe, arguments: list[str]) -> 
 
 def spelled_as(stored: Recipe, asked: Recipe) -> Recipe:
     """What is asked for, its texts spelled as in the run where the paths mean the same places."""
-    if not (isinstance(stored.data, Text) and isinstance(asked.data, Text)):
+    from cutaway.app.seeds import placed, sources
+
+    own = sources(stored.data)
+    if type(stored.data) is not type(asked.data) or not isinstance(asked.data, Text | Parallel | Labelled):
         return asked
-    known, given = ([Path(one).resolve() for one in data.source] for data in (stored.data, asked.data))
-    return replace(asked, data=replace(asked.data, source=stored.data.source)) if known == given else asked
+    known, given = ([Path(one).resolve() for one in some] for some in (own, sources(asked.data)))
+    return replace(asked, data=placed(asked.data, own)) if known == given else asked
 
 
 def options_of(recipe: Recipe, preset: object | None) -> type:
     """The options as a record: this command's, and the recipe's records with its values as defaults."""
     entries: list[Any] = [
-        ("out", Annotated[Path | None, option(help="folder of the run (runs/NAME)")], None),
+        (
+            "out",
+            Annotated[Path | None, option(help="folder of the run (runs/NAME, in a group runs/GROUP/NAME)")],
+            None,
+        ),
         ("resume", Annotated[Flag, option(help="go on from the newest good checkpoint")], False),
         ("print_config", Annotated[Flag, option(help="print the resolved recipe, train nothing")], False),
         ("json", Annotated[Flag, option(help="print the outcome as JSON and nothing else")], False),
         ("tensorboard", Annotated[Flag, option(help="write TensorBoard's event files as well")], False),
-        ("text", Annotated[tuple[str, ...], option(name="data", help="texts in place of the recipe's")], ()),
+        ("text", Annotated[tuple[str, ...], option(name="data", help=TEXTS)], ()),
+        (
+            "start",
+            Annotated[str, option(help="a run whose weights and tokenizer it begins with")],
+            recipe.start,
+        ),
         ("run", Annotated[Run, option(name="")], recipe.run),
         ("data", type(recipe.data), recipe.data),
     ]
@@ -165,4 +191,4 @@ def without_vocab(preset: Any) -> tuple[type, Any]:
 
 
 def description() -> str:
-    return DESCRIPTION.format(names=", ".join(shipped_recipes()))
+    return DESCRIPTION.format(names=", ".join(shipped_recipes()), run=" ".join((Run.__doc__ or "").split()))

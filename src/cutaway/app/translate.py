@@ -32,7 +32,7 @@ class Options:
     """
 
     model: Annotated[str, option(aliases=["-m"], help="a run, or anything else `cutaway.load` takes")]
-    file: tyro.conf.Positional[str] = ""
+    file: Annotated[tyro.conf.Positional[str], option(help="a file with a sentence a line")] = ""
     beam: Annotated[int, option(help="prefixes that are kept of each sentence; 1 is greedy")] = 5
     length_penalty: Annotated[float, option(help="scores are log p / length^this; 0 favours the short")] = 1.0
     best: Annotated[int, option(help="write this many translations of each line")] = 1
@@ -41,9 +41,9 @@ class Options:
     ] = None
     batch_tokens: Annotated[int, option(help="translate about this many source tokens at once")] = 2_048
     align: Annotated[Flag, option(help="say which token of the source each token was written from")] = False
-    reference: Annotated[str | None, option(help="a file of right translations: BLEU on standard error")] = (
-        None
-    )
+    reference: Annotated[
+        str | None, option(help="a file of right translations, line by line: BLEU on standard error")
+    ] = None
     json: Annotated[Flag, option(help="a JSON object a line")] = False
 
 
@@ -56,8 +56,12 @@ def run(arguments: list[str]) -> int:
 
 def answer(options: Options, file: IO[bytes]) -> int:
     """Loads the model and translates the file, or what is typed where there is a terminal instead."""
-    references = None if options.reference is None else read_text(options.reference).splitlines()
+    references = None if options.reference is None else read_lines(options.reference)
+    if references is not None and file.seekable():
+        check_counts(options.reference, len(references), sum(1 for _ in lines(file)))
+        file.seek(0)
     from cutaway.data import bleu
+    from cutaway.data.pairing import Lowering
     from cutaway.generate.align import look_sites
     from cutaway.generate.translate import Translator
     from cutaway.session import load
@@ -82,9 +86,9 @@ def answer(options: Options, file: IO[bytes]) -> int:
         return 0
     written = desk.translate_file(file, keep=references is not None)
     if references is not None:
-        if len(written) != len(references):
-            raise LimitError(f"{options.reference}: {len(references)} lines for {len(written)} translations")
-        score = bleu.detokenised(written, references)
+        check_counts(options.reference, len(references), len(written))
+        lower = isinstance(session.tokenizer, Lowering)  # it cannot write capitals
+        score = bleu.detokenised(written, references, lower=lower)
         print(f"BLEU {score.score:.2f}  {score.signature}", file=sys.stderr)
     return LimitError.exit_code if desk.refused else 0
 
@@ -154,6 +158,17 @@ class Desk:
         if self.options.align:
             texts.append(links(found, self.translator.tokenizer))
         return "\t".join(texts)
+
+
+def read_lines(name: str) -> list[str]:
+    """The lines of a text, which end where those that are translated do: Unicode has other line breaks."""
+    text = read_text(name)
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+
+
+def check_counts(name: str | None, have: int, need: int) -> None:
+    if have != need:
+        raise LimitError(f"{name}: {have} lines for {need} translations; give one right one for each line")
 
 
 def lines(file: IO[bytes]) -> Iterator[bytes]:

@@ -7,17 +7,19 @@ earliest is joined, until none is left that was (algorithm 1 of Sennrich et al. 
 Pad, start, end and, for marked text, `<unk>` have the first ids, in this order.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from cutaway.data.record import END, PAD, START, UNKNOWN, WORD_BORDER
 from cutaway.data.spelling import BYTE_CHARACTERS, MARK, MARKS
-from cutaway.data.text import decode_text, read_bytes
+from cutaway.data.text import Document, decode_text, read_bytes
 from cutaway.data.tokenizer import Tokenizer, byte_level
 from cutaway.errors import ConfigError, FileFormatError, InputMissingError
 
@@ -53,6 +55,16 @@ def marked_tokenizer(texts: Iterable[str]) -> Tokenizer:
     inner.decoder = decoders.Sequence([spaced, decoders.Fuse(), decoders.Replace(Regex(MARKS), "")])
     inner.add_special_tokens(list(SPECIAL))
     return Tokenizer(inner)
+
+
+class Lowering(Tokenizer):
+    """A tokenizer that reads every text in lower case, as those it learned from were read."""
+
+    def encode(self, text: str) -> np.ndarray:
+        return super().encode(text.lower())
+
+    def encode_documents(self, documents: Iterable[Document]) -> Iterator[np.ndarray]:
+        return super().encode_documents(replace(each, text=each.text.lower()) for each in documents)
 
 
 class Codes:

@@ -63,6 +63,9 @@ class Attention(nn.Module):
         if cache is not None and cache.complete:
             known = cache.known()
             together = q_BHLK.size(0) // known[0].size(0)
+            if together > 1 and tap.wants("scores", "pattern"):  # the axes of these say whose they are
+                known = known[0].repeat_interleave(together, 0), known[1].repeat_interleave(together, 0)
+                together = 1
         else:
             known = self.remember(x_BLD if memory_BMD is None else memory_BMD, rotation, cache, tap)
             together = 1

@@ -148,6 +148,8 @@ def _misfits(part: Any) -> Iterator[tuple[str, str]]:
         case m.Single():
             yield from _attention_misfits(part.stack, part.width, "stack")
             yield from _crossless_misfits(part.stack, "stack", "a Single has no memory to look at")
+            if isinstance(part.head, m.Classify) and part.head.pool == "first" and part.stack.sees == "past":
+                yield "head.pool", "the first position of a stack that sees the past sees itself; take mean"
         case m.Paired():
             yield from _attention_misfits(part.encoder, part.width, "encoder")
             yield from _attention_misfits(part.decoder, part.width, "decoder")

@@ -43,7 +43,7 @@ class Bags:
 
     def __init__(self, part: Sentences, known: dict[str, int], classes: Sequence[str]):
         bags = [sorted(known[word] for word in words(text) if word in known) for text in part.texts]
-        self.words_E = torch.tensor([number for bag in bags for number in bag])
+        self.words_E = torch.tensor([number for bag in bags for number in bag], dtype=torch.long)
         self.starts_B = torch.tensor([0, *map(len, bags)])[:-1].cumsum(0)
         self.targets_B = torch.tensor([classes.index(label) for label in part.labels])
 

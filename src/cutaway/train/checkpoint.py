@@ -7,7 +7,8 @@ manifest. It appears whole or not at all.
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from cutaway.weights.run import check_weights, list_checkpoints, read_tensors, s
 
 FORMAT = 1
 FOLDER = "checkpoints"
+REPLACED = "replaced-"  # in front of the name of one that is being written anew
 KEPT = 2  # the newest, and the one before it in case the newest turns out damaged
 TYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.int64: "I64"}
 ALIGNMENT = 8
@@ -54,14 +56,28 @@ def save_checkpoint(
     return target
 
 
-def take_away(run: Path, step: int) -> None:
-    """Delete the checkpoint of a step, if there is one: all at once, as far as a reader can see."""
+@contextmanager
+def replacing(run: Path, step: int) -> Iterator[None]:
+    """Inside, the checkpoint of a step can be written anew. The old one goes when that is on disk; where it
+    never comes to that, the old one comes back, after a kill by `bring_back`.
+    """
     folder = run / FOLDER / f"step-{step:06d}"
     if folder.exists():
-        gone = folder.with_name(f"gone-{folder.name}")
-        shutil.rmtree(gone, ignore_errors=True)
-        folder.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        folder.rename(folder.with_name(REPLACED + folder.name))
+    try:
+        yield
+    finally:
+        bring_back(run)
+
+
+def bring_back(run: Path) -> None:
+    """Give checkpoints whose replacement was interrupted their names back, and delete those replaced."""
+    for old in (run / FOLDER).glob(f"{REPLACED}step-*"):
+        folder = old.with_name(old.name.removeprefix(REPLACED))
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(folder)
 
 
 def regular_checkpoints(run: Path, every: int, count: int) -> list[Path]:

@@ -40,8 +40,13 @@ class Classifying:
         found = read_labelled(plan)
         self.train, self.validation, self.test = found.train, found.validation, found.test
         self.labels, self.run = found.classes, run
-        self.tokenizer = known or train_tokenizer(plan.tokenizer, found.train.texts, plan.vocab)
+        spelled = found.train.texts
+        if plan.tokenizer == "characters":  # as `Language` does
+            spelled += (*found.validation.texts, *found.test.texts)
+        self.tokenizer = known or train_tokenizer(plan.tokenizer, spelled, plan.vocab)
         self.rows = encode_rows(self.tokenizer, self.train.texts, run.length)
+        for part in (self.validation, self.test):  # so that what cannot be read is told before training
+            encode_rows(self.tokenizer, part.texts, run.length)
 
     @property
     def digest(self) -> str:
@@ -153,14 +158,17 @@ class Classifying:
 def encode_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int | None = None) -> list[np.ndarray]:
     """The ids of each sentence, int64, between end tokens where the tokenizer has one; cut to `length`.
 
-    Raises LimitError where `length` leaves no room for a token of the sentence.
+    Raises LimitError where `length` leaves no room for a token of the sentence, or it has none.
     """
     border = np.array([] if tokenizer.end is None else [tokenizer.end], np.int64)
     room = None if length is None else length - 2 * len(border)
     if room is not None and room < 1:
         raise LimitError(f"run.length: {length} leaves no room for a sentence; take at least 3")
-    encoded = tokenizer.encode_documents(Document("", text) for text in texts)
-    return [np.concatenate([border, ids[:room], border]) for ids in encoded]
+    named = (Document(f"sentence {number}", text) for number, text in enumerate(texts))
+    rows = [np.concatenate([border, ids[:room], border]) for ids in tokenizer.encode_documents(named)]
+    if empty := [number for number, row in enumerate(rows) if not len(row)]:
+        raise LimitError(f"sentence {empty[0]} has no token: give a sentence")
+    return rows
 
 
 def padded_rows(rows: Sequence[np.ndarray], least: int = 0) -> tuple[Tensor, Tensor]:

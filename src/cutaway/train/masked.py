@@ -5,7 +5,6 @@ B batch   L position   E positions that are scored   V vocabulary
 """
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -21,7 +20,7 @@ from cutaway.data.sentences import LABELLED, sentence_documents
 from cutaway.errors import ConfigError, LimitError
 from cutaway.models import AnyModel
 from cutaway.train.loss import IGNORE, Batch, scored_features, scored_token_loss
-from cutaway.train.task import Between, check_positions
+from cutaway.train.task import Between, check_positions, perplexity
 
 GLANCE_TOKENS = 65_536  # a mid-run look reads this many, evenly spaced
 TOKENS_AT_ONCE = 8_192
@@ -116,7 +115,7 @@ class Masking:
         Windows of the training length, the last one set back to fit; hidden in each is always the same.
         """
         nats, right = self._judged(model, np.arange(self._windows), between)
-        return {"validation": nats, "perplexity": math.exp(nats), "validation_accuracy": right}
+        return {"validation": nats, "perplexity": perplexity(nats), "validation_accuracy": right}
 
     @property
     def _windows(self) -> int:
@@ -146,11 +145,11 @@ class Masking:
             count += len(targets_E)
         return nats / max(count, 1), right / max(count, 1)
 
-    @torch.no_grad()
     def baselines(self) -> dict[str, float]:
         """Nothing that counts is held beside it."""
         return {}
 
+    @torch.no_grad()
     def sample(self, model: AnyModel) -> str:
         """The beginning of the validation text with holes, and the model's best guesses beside the truth."""
         batch = self._hidden(self._window(0)[None, :SHOWN_TOKENS], self.masks(VALIDATION_SEED), 0, 0)

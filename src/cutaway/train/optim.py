@@ -29,6 +29,10 @@ class Optimizers:
                 self.parts = [_adamw(self.names, plan)]
             case spec.Muon():
                 matrices = {p: n for p, n in self.names.items() if p.dim() == 2 and "blocks." in n}
+                if not matrices:
+                    raise ConfigError(
+                        "optimizer Muon steps the matrices of blocks, and this model has none: take AdamW"
+                    )
                 rest = {p: n for p, n in self.names.items() if p not in matrices}
                 muon = Muon(
                     list(matrices),

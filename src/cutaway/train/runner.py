@@ -35,8 +35,6 @@ from cutaway.train.task import Task
 from cutaway.train.tasks import facts_of, make_task
 from cutaway.weights.run import whole_checkpoint
 
-ENDED = "ended"  # among the counters: training is over, its weights are settled
-
 
 @dataclass
 class Result:
@@ -135,14 +133,16 @@ class Runner:
         task.fitted(self.recipe.model)  # an edited recipe.toml may ask for what does not fit
         self.choice.take()
         model = build(self.recipe.model, self.recipe.run.seed)
+        checkpoint.bring_back(self.out)
         folder, problems = whole_checkpoint(self.out)
         if folder is None:
             take_again(self.recipe, found.facts, model)
         training = self.training(model, task)
         if folder is not None:
             self.counters |= checkpoint.load_checkpoint(folder, training)
-            if found.edited:  # it may ask for more steps, or for more patience
-                self.counters.pop(ENDED, None)
+            run = self.recipe.run
+            if found.edited and (run.patience or training.done < run.steps):  # it may ask for more of either
+                self.counters.pop(settle.ENDED, None)
             for problem in problems:
                 self.say.warn(f"{problem}; going on from the checkpoint before it, {folder.name}")
             checkpoint.put_aside(self.out, folder)
@@ -171,13 +171,13 @@ class Runner:
         )
         try:
             self.look(training, task, signals)
-            while not (self.counters.get(ENDED) or self.reached(training)):
+            while not (self.counters.get(settle.ENDED) or self.reached(training)):
                 self.note(training.advance(), flops / peak)
                 self.look(training, task, signals)
                 if due(run.save, training.done) and training.done < run.steps:
                     self.save(training)
                 signals.check()
-            if not self.counters.get(ENDED):
+            if not self.counters.get(settle.ENDED):
                 self.settle(training)
             figures = self.finish(training, task, signals)
         except StoppedError as stopped:
@@ -195,13 +195,14 @@ class Runner:
     def look(self, training: Training, task: Task, signals: Signals) -> None:
         """Evaluate and sample, where that is due after the step just done and not yet written."""
         run, step, working = self.recipe.run, training.done, training.working
-        if 0 < step < run.steps + (run.patience > 0) and not self.counters.get(ENDED):
+        if 0 < step < run.steps + (run.patience > 0) and not self.counters.get(settle.ENDED):
             if due(run.evaluate, step) and "validation_sample" not in self.written:
                 with self.eager():
                     self.record(step, task.glance(working.model.eval(), signals.check))
-            if step < run.steps and due(run.sample, step) and "sample" not in self.written:
-                self.sample(step, working.master, task)
-            self.written = frozenset()
+            if step < run.steps:
+                if due(run.sample, step) and "sample" not in self.written:
+                    self.sample(step, working.master, task)
+                self.written = frozenset()
 
     def reached(self, training: Training) -> bool:
         """Whether the step just done was the last: of all, or for want of patience."""
@@ -217,13 +218,12 @@ class Runner:
 
     def settle(self, training: Training) -> None:
         """Give the model the weights that the run ends with, and save them."""
-        told = settle.take(training.working.master, self.recipe.run, self.out, training.done)
+        told = settle.take(training, self.counters, self.out)
+        # the step may have been saved already, with the weights that it ended with itself
+        with checkpoint.replacing(self.out, training.done) if told else nullcontext():
+            self.save(training)
         if told:
             self.say.say(f"{self.recipe.name}: {told}")
-            training.working.refresh()
-            checkpoint.take_away(self.out, training.done)  # it may have been interrupted just here
-            self.counters[ENDED] = 1.0
-        self.save(training)
 
     def finish(self, training: Training, task: Task, signals: Signals) -> dict[str, float]:
         """Judge the fp32 weights on the whole validation data."""

@@ -12,32 +12,50 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cutaway import spec, store
+from cutaway import store
 from cutaway.errors import CheckpointSaveError
 from cutaway.train.checkpoint import FOLDER, owned_weights, regular_checkpoints, write_tensors
-from cutaway.weights.run import check_weights, read_tensors, step_of
+from cutaway.train.loop import Training
+from cutaway.weights.run import check_weights, list_checkpoints, read_tensors, step_of
 
 WEIGHTS = "model.safetensors"
 NAME = re.compile(r"best-(\d{6,})")
 FIGURE = "validation_sample"
+ENDED = "ended"  # among the counters: training is over, its weights are settled
 
 
-def take(model: nn.Module, plan: spec.Run, run: Path, step: int) -> str:
-    """Give the model the weights that a run which ends after `step` ends with; says which, "" for the last.
+def take(training: Training, counters: dict[str, float], run: Path) -> str:
+    """Give the model the weights that a run which ends here ends with; says which, "" for the last.
 
-    Raises FileFormatError where a checkpoint that is needed is damaged or another model's.
+    They are read first: on FileFormatError, for a checkpoint that is damaged or another model's, nothing has
+    changed. An interruption while they are taken leaves the training not whole, which nobody saves.
     """
+    plan, model = training.run, training.working.master
     if plan.average > 1:
-        count = take_mean(model, run, step, plan.save, plan.average)
-        return f"the weights are the mean of the last {count} checkpoints"
-    if plan.patience and (best := take_best(model, run)) is not None:
-        return f"the weights are those after step {best}"
-    return ""
+        weights, count = mean_weights(model, run, training.done, plan.save, plan.average)
+        told = f"the weights are the mean of the last {count} checkpoints"
+    elif plan.patience and (best := best_folders(run)):
+        weights, told = (
+            read_weights(model, best[-1]),
+            f"the weights are those after step {best_step(best[-1])}",
+        )
+    else:
+        return ""
+    training.whole = False
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+    training.working.refresh()
+    counters[ENDED] = 1.0
+    training.whole = True
+    return told
 
 
-def take_mean(model: nn.Module, run: Path, step: int, every: int, count: int) -> int:
-    """Give the model the mean of its own weights and those of the `count` - 1 newest checkpoints that the run
-    wrote at every `every` steps before `step`; returns how many these were.
+def mean_weights(
+    model: nn.Module, run: Path, step: int, every: int, count: int
+) -> tuple[dict[str, Tensor], int]:
+    """The mean of the model's own weights and those of the `count` - 1 newest checkpoints that the run wrote
+    at every `every` steps before `step`, in float64; and of how many it is.
     """
     total = {name: weight.double() for name, weight in owned_weights(model).items()}
     before = [folder for folder in regular_checkpoints(run, every, count) if step_of(folder) < step]
@@ -45,10 +63,7 @@ def take_mean(model: nn.Module, run: Path, step: int, every: int, count: int) ->
     for folder in folders:
         for name, weight in read_weights(model, folder).items():
             total[name] += weight.to(total[name].device)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(total[name] / (1 + len(folders)))
-    return 1 + len(folders)
+    return {name: weight / (1 + len(folders)) for name, weight in total.items()}, 1 + len(folders)
 
 
 def read_weights(model: nn.Module, folder: Path) -> dict[str, Tensor]:
@@ -76,7 +91,9 @@ def losses_so_far(metrics: Path) -> list[float]:
 
 
 def keep_best(model: nn.Module, run: Path, step: int) -> None:
-    """Write the weights as the best so far; the best before them goes once these are on disk."""
+    """Write the weights as the best so far. Once they are on disk those before them go, but for what was the
+    best when a checkpoint was written: a run that goes on from there may not find these again.
+    """
     target = run / FOLDER / f"best-{step:06d}"
     if not target.exists():
         weights = owned_weights(model)
@@ -87,21 +104,13 @@ def keep_best(model: nn.Module, run: Path, step: int) -> None:
             need=need,
             failure=CheckpointSaveError,
         )
-    for old in best_folders(run):
-        if old != target:
+    known = best_folders(run)
+    kept = {target}
+    for checkpoint in list_checkpoints(run):
+        kept.update([best for best in known if best_step(best) <= step_of(checkpoint)][-1:])
+    for old in known:
+        if old not in kept:
             shutil.rmtree(old, ignore_errors=True)
-
-
-def take_best(model: nn.Module, run: Path) -> int | None:
-    """Give the model the best weights; returns their step, None where none were kept."""
-    folders = best_folders(run)
-    if not folders:
-        return None
-    weights = read_weights(model, folders[-1])
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
-    return best_step(folders[-1])
 
 
 def forget_later(run: Path, step: int) -> None:
@@ -112,7 +121,7 @@ def forget_later(run: Path, step: int) -> None:
 
 
 def best_folders(run: Path) -> list[Path]:
-    """The folders of best weights, oldest first: one, or two where writing the second was interrupted."""
+    """The folders of best weights, oldest first: the last is the best."""
     found = [path for path in (run / FOLDER).glob("best-*") if NAME.fullmatch(path.name)]
     return sorted(found, key=best_step)
 

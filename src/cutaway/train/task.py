@@ -3,6 +3,7 @@
 A task is made from the recipe's `data` record (`cutaway.train.tasks`). All have the same face: `Task`.
 """
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from cutaway.errors import ConfigError
 from cutaway.models import AnyModel
 from cutaway.train.loss import IGNORE, Batch
 
+MOST_NATS = 709.0  # e^710 is no float64
 Between = Callable[[], None]  # looked at between pieces of work, so that a signal ends any phase
 
 
@@ -87,6 +89,11 @@ def check_positions(read: spec.Tokens, tokens: int, key: str) -> None:
             f"{key}: {tokens} tokens are read at once, but the model has positions for "
             f"{read.position.length}: lower it, or give the model more"
         )
+
+
+def perplexity(nats: float) -> float:
+    """e^nats; infinite where that is too large for a number."""
+    return math.inf if nats > MOST_NATS else math.exp(nats)
 
 
 def as_batch(pairs: tasks.Pairs) -> Batch:

@@ -4,7 +4,6 @@ B batch   L target position   M source position
 """
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,14 +17,15 @@ from cutaway.data.pairing import joint_tokenizer, marked_tokenizer
 from cutaway.data.spelling import join_marks
 from cutaway.data.text import Document
 from cutaway.errors import ConfigError
-from cutaway.generate.translate import translate
+from cutaway.generate.translate import MOST_SOURCE, translate
 from cutaway.models import AnyModel
 from cutaway.models.pair import Pair
 from cutaway.train.loss import Batch, next_token_loss, token_losses
-from cutaway.train.task import Between, as_batch, check_positions
+from cutaway.train.task import Between, as_batch, check_positions, perplexity
 
 GLANCE_SENTENCES = 256  # whose BLEU a mid-run look takes, greedily
 SENTENCES_AT_ONCE = 256
+TOKENS_AT_ONCE = 32_768  # of both sides, about
 SHOWN = 3
 BEAM = 5
 
@@ -86,6 +86,7 @@ class Translating:
                 | spec.Seq2Seq(source=spec.Tokens() as read, target=None)
             ):
                 check_positions(read, self.run.length, "run.length")
+                self._check_judged(read, read)
                 return replace(model, source=replace(read, vocab=self.vocab))
             case (
                 spec.Paired(source=spec.Tokens() as read, target=spec.Tokens() as written)
@@ -93,9 +94,23 @@ class Translating:
             ):
                 for side in (read, written):
                     check_positions(side, self.run.length, "run.length")
+                self._check_judged(read, written)
                 source, target = (replace(side, vocab=self.vocab) for side in (read, written))
                 return replace(model, source=source, target=target)
         raise ConfigError("data Parallel trains a Paired or a Seq2Seq with inputs of Tokens")
+
+    def _check_judged(self, read: spec.Tokens, written: spec.Tokens) -> None:
+        """Raises ConfigError for a pair too long to be judged: better now than at the end of training."""
+        for part in (self.validation, *([self.test] if self.test else [])):
+            sides = (("source", part.source, read, MOST_SOURCE), ("target", part.target, written, None))
+            for side, sentences, tokens, most in sides:
+                most = tokens.position.length if isinstance(tokens.position, spec.Learned) else most
+                for line, ids in enumerate(self._encode(sentences), 1):
+                    if most is not None and len(ids) + 1 > most:
+                        raise ConfigError(
+                            f"{part.name}, line {line}: the {side} has {len(ids) + 1} tokens, but at most "
+                            f"{most} can be judged: cut it in two, or leave the line out of both files"
+                        )
 
     def parts(self, step: int) -> list[Batch]:
         """The micro-batches of a step: as many as `run.accumulate`, each of its share of the tokens."""
@@ -136,7 +151,7 @@ class Translating:
         nats = self._nats(model, self.validation, between)
         found = {
             "validation": nats,
-            "perplexity": math.exp(nats),
+            "perplexity": perplexity(nats),
             "validation_bleu": self._score(model, self.validation, BEAM, between).score,
         }
         if self.test is not None:
@@ -149,9 +164,11 @@ class Translating:
         sources, targets = self._encode(pairs.source), self._encode(pairs.target)
         order = sorted(range(len(sources)), key=lambda place: len(targets[place]))
         total = count = 0.0
-        for first in range(0, len(order), SENTENCES_AT_ONCE):
+        while order:
             between()
-            rows = order[first : first + SENTENCES_AT_ONCE]
+            longest = max(len(sources[i]) + len(targets[i]) + 2 for i in order[:SENTENCES_AT_ONCE])
+            rows = order[: min(SENTENCES_AT_ONCE, max(1, TOKENS_AT_ONCE // longest))]
+            order = order[len(rows) :]
             batch = as_batch(self._collate(sources, targets, rows))
             total += token_losses(model, batch).double().sum().item()
             count += batch.scored

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cutaway.app.cli import main
-from cutaway.errors import LimitError
+from cutaway.errors import InputMissingError, LimitError
 from cutaway.spec.recipes import shipped_recipes
 
 TEXT = "To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n" * 40
@@ -352,3 +352,67 @@ def test_a_recipe_is_trained_and_verified(place, capsys):
     assert "DIFFERS" in said(
         capsys, "recipes", "verify", "tiny", "--seed", "1", *given, "--out", "runs/third", code=1
     )
+
+
+def test_looking_into_a_pair_wants_a_target(pair, capsys):
+    assert main(["study", "trace", "-m", pair, "Rabc"]) == LimitError.exit_code
+    assert capsys.readouterr().err == (
+        f"cutaway: --target: {pair} is an encoder-decoder; say what it should write\n"
+    )
+
+
+def test_the_page_of_a_pair_wants_a_target(run, pair, capsys):
+    for model, rest, remedy in (
+        (pair, (), "name a file"),
+        (run, ("--target", "text.txt"), "leave the option"),
+    ):
+        assert main(["report", "-m", model, "--text", "text.txt", *rest, "--out", "none.html"]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"cutaway: --target: {model}") and remedy in err and err.count("\n") == 1
+    assert not Path("none.html").exists()
+
+
+@pytest.fixture
+def questions(place):
+    """A folder with labelled sentences, as bert-small reads them."""
+    folder = place / "questions"
+    (folder / "sst2").mkdir(parents=True, exist_ok=True)
+    kinds = "\n".join(f"{number % 6} what is the number {number} ?" for number in range(90))
+    for name in ("TREC.train.all", "TREC.test.all"):
+        (folder / name).write_text(kinds)
+    rows = "\n".join(f"number {number} is here\t{number % 2}" for number in range(90))
+    (folder / "sst2" / "train.tsv").write_text(f"sentence\tlabel\n{rows}")
+    return str(folder)
+
+
+def test_a_member_of_a_group_begins_with_another_beside_it(questions, capsys):
+    given = (*SMALL, "--evaluate", "2", "--data", questions)
+    assert main(["train", "bert-small/4-trec", *given]) == InputMissingError.exit_code
+    err = capsys.readouterr().err
+    assert err.startswith("cutaway: start: runs/bert-small/1-pretrain: no such run") and err.count("\n") == 1
+    assert not Path("runs/bert-small").exists()
+    assert told(capsys, "train", "bert-small/1-pretrain", *given)["out"] == "runs/bert-small/1-pretrain"
+    first = told(capsys, "train", "bert-small/4-trec", *given)
+    again = told(capsys, "train", "bert-small/4-trec", *given, "--resume")
+    assert first["out"] == again["out"] == "runs/bert-small/4-trec"
+    assert 'start = "runs/bert-small/1-pretrain"' in Path(first["out"], "recipe.toml").read_text()
+    anew = told(capsys, "train", "bert-small/4-trec", *given, "--start", "", "--out", "runs/anew")
+    assert 'start = ""' in Path(anew["out"], "recipe.toml").read_text()
+
+
+def test_data_names_the_folder_of_pairs(place, capsys):
+    pytest.importorskip("sacrebleu")
+    Path("pairs").mkdir()
+    for part in ("train", "val", "test_2016_flickr"):
+        for language in ("de", "en"):
+            Path("pairs", f"{part}.{language}").write_text("ein Satz hier\nnoch einer\n" * 20)
+    small = ("--model.layers", "1", "--model.width", "16", "--model.heads", "2", "--model.hidden", "16")
+    given = ("translate-quick", "--steps", "2", "--batch", "128", "--threads", "1", "--evaluate", "0", *small)
+    assert main(["train", *given, "--data", "pairs", "pairs", "--out", "runs/translated"]) == 2
+    assert "reads one folder" in capsys.readouterr().err
+    for data in (("pairs",), ("./pairs", "--resume")):
+        outcome = told(capsys, "train", *given, "--data", *data, "--out", "runs/translated")
+        assert "test_bleu" in outcome["figures"]
+    reference = ("--reference", "pairs/train.en", "--max-tokens", "2")
+    assert main(["translate", "-m", "runs/translated", "pairs/train.de", *reference]) == 0
+    assert "case:lc" in capsys.readouterr().err  # the recipe is in lower case

@@ -112,7 +112,17 @@ def test_a_reference_scores(run, session, capsys):
     assert err.startswith("BLEU ") and "version" in err
     Path("right.txt").write_text("abc\n")
     said = say(run, capsys, "lines.txt", "--reference", "right.txt", code=LimitError.exit_code)
-    assert "1 lines for 2 translations" in said.err
+    assert said.out == "" and "1 lines for 2 translations" in said.err  # told before the work, not after it
+
+
+def test_references_have_the_lines_of_the_source(run, capsys, monkeypatch):
+    pytest.importorskip("sacrebleu")
+    Path("lines.txt").write_text("abc\ncba\n")
+    Path("right.txt").write_text("a\u2028bc\r\ncba")
+    assert say(run, capsys, "lines.txt", "--reference", "right.txt").err.startswith("BLEU ")
+    Path("right.txt").write_text("")
+    said = say(run, capsys, "lines.txt", "--reference", "right.txt", code=LimitError.exit_code)
+    assert "right.txt: 0 lines for 2 translations" in said.err
 
 
 def test_a_prompt_where_a_person_types(run, session, capsys, monkeypatch):

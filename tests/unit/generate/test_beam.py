@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from cutaway import spec
+from cutaway import spec, study
 from cutaway.errors import ConfigError, ContextLengthError, CutawayError, LimitError
 from cutaway.generate import Decoding, Sampling
 from cutaway.generate import beam as beams
@@ -255,3 +255,17 @@ def test_long_sources_come_first_and_fit_the_budget():
     batches = beams.batched(lengths, 12, 100)
     assert batches == [[1], [3], [4, 0, 2]]
     assert beams.batched(lengths, 1000, 2) == [[1, 3], [4, 0], [2]]
+
+
+@pytest.mark.parametrize("beam", [1, 5])
+def test_an_edit_of_what_is_seen_of_a_source_holds_for_every_prefix(beam):
+    model = pair("t5", seed=1)
+    change = {"decoder.blocks.*.cross.pattern": study.ablate(positions=[1], heads=[0, 2])}
+    plain = search(model, SHORT, beam=beam)
+    with study.edit(model, change):
+        for source, found in zip(SHORT, search(model, SHORT, beam=beam, best=beam), strict=True):
+            for one in found:
+                assert one.log_probability == pytest.approx(probability(model, source, one.tokens))
+    assert [one[0].log_probability for one in plain] != pytest.approx(
+        [probability(model, source, one[0].tokens) + 1e-3 for source, one in zip(SHORT, plain, strict=True)]
+    )

@@ -2,7 +2,9 @@
 
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch.nn.functional as F
 from cutaway import load, spec
 from cutaway.errors import ConfigError, FileFormatError, LimitError
 from cutaway.models import build
+from cutaway.spec.check import check_model
 from cutaway.spec.presets import bert, vit
 from cutaway.train import finite
 from cutaway.train.bag_of_words import bag_of_words, words
@@ -163,6 +166,15 @@ def test_a_model_that_cannot_learn_from_it_is_refused(model, folder):
         classifying(folder).fitted(model)
 
 
+def test_the_first_position_must_see_the_others():
+    for pool, sees in product(("first", "mean"), ("past", "all")):
+        plan = classifier(pool)
+        plan = replace(plan, stack=replace(plan.stack, sees=sees))
+        refused = pool == "first" and sees == "past"
+        with pytest.raises(ConfigError, match=r"head\.pool") if refused else nullcontext():
+            check_model(plan)
+
+
 def test_the_digest_knows_every_part(folder, tmp_path):
     digests = {classifying(folder).digest, classifying(folder, tokenizer="bytes").digest}
     for name in ("train", "test"):
@@ -239,3 +251,21 @@ def test_a_bag_of_words_learns_the_toy_and_nothing_from_shuffled_labels(folder):
     lost = bag_of_words(replace(task.train, labels=tuple(labels)), task.validation, task.test)
     assert abs(lost["bag_of_words_test_accuracy"] - 0.5) < 0.25
     assert words("It's GOOD, good -- it's") == {"it's", "good", ",", "--"}
+
+
+def test_what_cannot_be_read_or_says_nothing_is_told_before_training(folder, tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.txt").write_text((folder / f"{name}.txt").read_text())
+    known = classifying(tmp_path, tokenizer="characters").tokenizer
+    (tmp_path / "test.txt").write_text("yes a gŕeat film\n")
+    assert classifying(tmp_path, tokenizer="characters").judge  # its letters are those of all parts
+    with pytest.raises(LimitError, match="sentence 0: character 'ŕ'"):
+        Classifying(data(tmp_path), TOY, known)
+    with pytest.raises(LimitError, match="sentence 1 has no token"):
+        encode_rows(known, ["film", ""])
+
+
+def test_a_bag_without_a_known_word_is_empty(folder):
+    task = classifying(folder)
+    strange = replace(task.test.part([0]), texts=("xyzzy",))
+    assert bag_of_words(task.train, task.validation, strange)["bag_of_words_test_accuracy"] in (0.0, 1.0)

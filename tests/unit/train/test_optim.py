@@ -141,3 +141,9 @@ def test_a_parameter_no_step_has_touched_has_no_state():
 def test_an_unknown_optimizer_is_refused():
     with pytest.raises(ConfigError, match="AdamW and Muon"):
         Optimizers(build(plan()), spec.Optimizer())
+
+
+@pytest.mark.parametrize("made", [spec.lstm, spec.bahdanau, spec.gehring])
+def test_muon_refuses_a_model_without_blocks(made):
+    with pytest.raises(ConfigError, match="Muon steps the matrices of blocks"):
+        Optimizers(build(made(layers=1, width=16, vocab=30)), MUON)

@@ -1,16 +1,19 @@
 """Which weights a run ends with: the mean of its last checkpoints, or those of the best evaluation."""
 
+import errno
 import json
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from cutaway import spec
-from cutaway.errors import ConfigError, FileFormatError
+from cutaway.errors import CheckpointSaveError, ConfigError, FileFormatError
 from cutaway.spec.check import check_recipe
-from cutaway.train import runner, settle
+from cutaway.train import checkpoint, runner, settle
 from cutaway.train.language import Language
+from cutaway.train.precision import Working
 from cutaway.weights.run import list_checkpoints, read_run
 from tests.unit.train.tiny import Stop, recipe, remains, train
 
@@ -143,3 +146,85 @@ def test_what_does_not_fit_is_refused(values, said, text):
         check_recipe(recipe(text, **values))
     check_recipe(recipe(text, save=1, average=2))
     assert spec.Run().average == 1
+
+
+class Closed(Stop):
+    """Its reader is gone when the weights that a run ends with are told."""
+
+    def say(self, text: str) -> None:
+        if "the weights are" in text:
+            raise BrokenPipeError
+
+
+def test_whatever_ends_the_settling_the_weights_are_the_same(text, tmp_path, monkeypatch):
+    plan = recipe(text, save=2, average=3)
+    whole = remains(train(plan, tmp_path / "whole"))
+    with pytest.raises(BrokenPipeError):
+        train(plan, tmp_path / "pipe", say=Closed(99))
+    assert remains(train(plan, tmp_path / "pipe", resume=True)) == whole
+    refresh, calls = Working.refresh, iter(range(99))
+
+    def interrupted(self):
+        refresh(self)
+        if next(calls) == plan.run.steps:  # one for each step, and then that of the settled weights
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Working, "refresh", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, tmp_path / "second")
+    assert [folder.name for folder in list_checkpoints(tmp_path / "second")][-1] == "step-000010"
+    monkeypatch.undo()
+    assert remains(train(plan, tmp_path / "second", resume=True)) == whole
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_step_that_is_saved_anew_is_never_lost(killed, text, tmp_path, monkeypatch):
+    plan, out = recipe(text, evaluate=4, patience=9), tmp_path / "run"
+    whole = remains(train(plan, tmp_path / "whole"))
+    with pytest.raises(Exception, match="after step 12"):
+        train(plan, out, say=Stop(12, 15))
+    before = weights(list_checkpoints(out)[-1])
+    if killed:
+        folder = out / "checkpoints" / "step-000012"
+        folder.rename(folder.with_name("replaced-step-000012"))
+    else:
+        monkeypatch.setattr(checkpoint, "write_tensors", full)
+        with pytest.raises(CheckpointSaveError):
+            train(plan, out, resume=True)
+        monkeypatch.undo()
+        assert all(torch.equal(before[name], w) for name, w in weights(list_checkpoints(out)[-1]).items())
+    assert remains(train(plan, out, resume=True)) == whole
+    assert not list((out / "checkpoints").glob("replaced-*"))
+
+
+def full(path, tensors):
+    raise OSError(errno.EACCES, "no")
+
+
+def test_the_best_of_an_older_checkpoint_stays_until_it_is_not_needed(text, tmp_path, scripted):
+    plan, out = recipe(text, evaluate=2, save=6, patience=9), tmp_path / "run"
+    scripted(2.0, 3.0, 3.0, 1.0)
+    with pytest.raises(Exception, match="after step 9"):
+        train(plan, out, say=Stop(9, 15))
+    assert [folder.name for folder in settle.best_folders(out)] == ["best-000002", "best-000008"]
+    shutil.rmtree(out / "checkpoints" / "step-000009")  # as if it had been killed there
+    scripted(5.0, 5.0, 5.0)
+    train(plan, out, resume=True)
+    assert [folder.name for folder in settle.best_folders(out)] == ["best-000002"]
+    best = weights(settle.best_folders(out)[-1])
+    assert all(torch.equal(best[name], found) for name, found in ended(out).items())
+    scripted(2.0, 1.0, 3.0, 0.5, 3.0, 3.0)
+    once = train(plan, tmp_path / "once")
+    assert [folder.name for folder in settle.best_folders(once)] == ["best-000004", "best-000008"]
+
+
+def test_an_edited_recipe_averages_no_second_time(text, tmp_path):
+    out = train(recipe(text, save=2, average=3), tmp_path / "run")
+    before = remains(out)["weights"]
+    told = (out / "recipe.toml").read_text()
+    (out / "recipe.toml").write_text(told.replace("steps = 12", "steps = 12  # enough"))
+    with pytest.warns(UserWarning, match="has changed"):
+        assert remains(train(recipe(text), out, resume=True))["weights"] == before
+    (out / "recipe.toml").write_text(told.replace("steps = 12", "steps = 14"))
+    with pytest.warns(UserWarning, match="has changed"):
+        assert remains(train(recipe(text), out, resume=True))["step"] == "step-000014"

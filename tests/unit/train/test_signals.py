@@ -17,11 +17,13 @@ PHASES = ["training", "micro-step", "evaluation", "sampling", "saving", "judging
 
 
 @pytest.fixture(autouse=True)
-def nobody_ignores_hangups():
-    """Under nohup these tests would not see any."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def nobody_ignores_signals():
+    """Under nohup these tests would see no SIGHUP, behind a shell's & no SIGINT."""
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, hangup)
+    signal.signal(signal.SIGINT, interrupt)
 
 
 @pytest.fixture(scope="module")

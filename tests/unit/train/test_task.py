@@ -19,6 +19,7 @@ from cutaway.train import language as language_module
 from cutaway.train.language import Language
 from cutaway.train.loss import IGNORE
 from cutaway.train.reversing import Reversing
+from cutaway.train.task import perplexity
 from cutaway.train.tasks import make_task
 from tests.unit.train.tiny import recipe
 
@@ -201,3 +202,8 @@ def test_exact_match_is_1_for_a_model_that_writes_the_answers_and_0_for_one_that
 def test_an_unknown_kind_of_data_is_refused():
     with pytest.raises(ConfigError, match="known are Text, Reversal, Parallel"):
         make_task(spec.run.Data(), spec.Run())
+
+
+def test_a_perplexity_too_large_for_a_number_is_infinite():
+    assert perplexity(0.0) == 1.0 and perplexity(1.0) == math.e
+    assert perplexity(1e4) == perplexity(math.inf) == math.inf and math.isnan(perplexity(math.nan))

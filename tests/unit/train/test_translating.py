@@ -9,8 +9,10 @@ import torch
 
 from cutaway import load, spec
 from cutaway.data import bleu
+from cutaway.data.text import Document
 from cutaway.errors import ConfigError, LimitError, MissingExtraError
 from cutaway.models import build
+from cutaway.train import translating
 from cutaway.train.loss import IGNORE, token_losses
 from cutaway.train.task import as_batch
 from cutaway.train.tasks import make_task
@@ -137,3 +139,48 @@ def test_what_cannot_be_trained_is_refused(folder, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sacrebleu", None)
     with pytest.raises(MissingExtraError, match="eval"):
         task(folder)
+
+
+def test_a_pair_too_long_to_be_judged_is_refused_before_training(folder, tmp_path):
+    for name in ("train", "val"):
+        for language in ("de", "en"):
+            (tmp_path / f"{name}.{language}").write_text((folder / f"{name}.{language}").read_text())
+    plan = recipe(tmp_path)
+
+    def fitted(model: spec.Model) -> spec.Model:
+        return make_task(replace(plan.data, test=""), plan.run).fitted(model)
+
+    short = spec.gehring(1, 16, length=32)
+    fitted(short)
+    with (tmp_path / "val.de").open("a") as de, (tmp_path / "val.en").open("a") as en:
+        de.write("rot " * 5_000 + "\n")
+        en.write("red\n")
+    for model, most in ((short, 32), (plan.model, 4096)):
+        with pytest.raises(
+            ConfigError, match=rf"val\.de-en, line 41: the source has \d+ tokens.* {most} can"
+        ):
+            fitted(model)
+
+
+def test_long_sentences_are_judged_a_few_at_a_time(folder, trained, monkeypatch):
+    made, model = task(folder), load(trained).model
+    at_once = made._nats(model, made.validation, lambda: None)
+    seen: list[int] = []
+    monkeypatch.setattr(translating, "TOKENS_AT_ONCE", 64)
+    loss = translating.token_losses
+    monkeypatch.setattr(translating, "token_losses", lambda m, b: seen.append(len(b.targets)) or loss(m, b))
+    assert made._nats(model, made.validation, lambda: None) == pytest.approx(at_once, abs=1e-6)
+    assert sum(seen) == 40 and 1 < len(seen) < 40
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_what_learned_lower_case_reads_lower_case(folder, tmp_path, lower):
+    out = train(recipe(folder, {"lower": lower}, steps=2), tmp_path / "run")
+    session, sentence = load(out), "rot vier"
+    ids = session.tokenizer.encode(sentence).tolist()
+    assert (session.tokenizer.encode(sentence.upper()).tolist() == ids) == lower
+    (one,) = session.tokenizer.encode_documents([Document("", sentence.title())])
+    assert (one.tolist() == ids) == lower
+    assert session.tokenizer.decode(ids) == sentence
+    (found,) = session.translations([sentence.upper()], max_tokens=2)
+    assert (found.source == (*ids, session.tokenizer.end)) == lower
