@@ -171,7 +171,9 @@ def _find(folder: Path, name: str) -> Path:
             return path
     there = sorted(path.name for path in folder.iterdir() if path.is_file())
     hint = nearest(name, there) if there else "the folder has no files"
-    raise InputMissingError(f"{folder / name}: no such file, nor with .gz; {hint}")
+    raise InputMissingError(
+        f"{folder / name}: no such file, nor with .gz (data.train, data.validation, data.test); {hint}"
+    )
 
 
 def _lines(path: Path, lower: bool) -> tuple[str, ...]:

@@ -66,7 +66,10 @@ def read_start(path: str) -> Start | None:
     """The run that a recipe's `start` names, None for ""; raises as `read_run` does."""
     if not path:
         return None
-    found = read_run(path)
+    try:
+        found = read_run(path)
+    except InputMissingError as problem:
+        raise InputMissingError(f"start: {problem}") from None
     digest = hashlib.sha256((found.folder / "model.safetensors").read_bytes()).hexdigest()
     return Start(found, digest)
 

@@ -69,8 +69,11 @@ class Translating:
     @property
     def notices(self) -> tuple[str, ...]:
         """How many pairs training leaves out."""
-        left = {"a side has no word": self.selection.empty, "a side is too long": self.selection.long}
-        return tuple(f"{count:,} pairs are left out: {why}" for why, count in left.items() if count)
+        left = {
+            "a side has no word": self.selection.empty,
+            "a side is longer than run.length": self.selection.long,
+        }
+        return tuple(f"pairs left out, because {why}: {count:,}" for why, count in left.items() if count)
 
     @property
     def typical(self) -> tuple[int, int]:

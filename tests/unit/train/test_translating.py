@@ -111,7 +111,7 @@ def test_a_run_goes_on_to_the_same_bytes(folder, tmp_path):
 def test_what_is_left_out_is_said(folder):
     assert task(folder).notices == ()
     said = task(folder, length=5).notices
-    assert len(said) == 1 and "pairs are left out: a side is too long" in said[0]
+    assert len(said) == 1 and "pairs left out, because a side is longer than run.length: " in said[0]
     with pytest.raises(LimitError, match="no pair"):
         task(folder, length=1)
 
