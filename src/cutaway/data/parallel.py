@@ -172,7 +172,7 @@ def _find(folder: Path, name: str) -> Path:
     there = sorted(path.name for path in folder.iterdir() if path.is_file())
     hint = nearest(name, there) if there else "the folder has no files"
     raise InputMissingError(
-        f"{folder / name}: no such file, nor with .gz (data.train, data.validation, data.test); {hint}"
+        f"{folder / name}: no such file, nor with .gz; {hint}; see data.train, .validation, .test"
     )
 
 
