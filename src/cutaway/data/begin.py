@@ -1,4 +1,6 @@
-"""What the decoder of a pair begins to write with: one rule for generating, studying and the report."""
+"""How a pair reads and begins to write: one rule for generating, translating, studying and the report."""
+
+import numpy as np
 
 from cutaway.data.record import START
 from cutaway.data.tokenizer import Tokenizer
@@ -12,3 +14,14 @@ def begin_token(tokenizer: Tokenizer) -> int:
             f"this tokenizer has no {START}, with which an encoder-decoder begins to write: add that token"
         )
     return tokenizer.start
+
+
+def source_ids(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """What an encoder reads of a text, int64: its ids, and behind them the end token where the tokenizer's
+    template has one: translations have it, strings to be reversed have not.
+    """
+    ids = tokenizer.encode(text)
+    template = (tokenizer.record["post_processor"] or {}).get("single") or [{}]
+    if "SpecialToken" not in template[-1] or tokenizer.end is None:
+        return ids
+    return np.append(ids, tokenizer.end)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import tokenizers
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
 
 from cutaway.data.record import END, PAD, START, UNKNOWN, WORD_BORDER
 from cutaway.data.spelling import BYTE_CHARACTERS, MARK, MARKS
@@ -38,7 +38,7 @@ def joint_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
         vocab_size=vocab, initial_alphabet=BYTE_CHARACTERS, special_tokens=list(SPECIAL), show_progress=False
     )
     inner.train_from_iterator(texts, trainer)
-    return Tokenizer(inner)
+    return Tokenizer(ending(inner))
 
 
 def marked_tokenizer(texts: Iterable[str]) -> Tokenizer:
@@ -54,7 +54,15 @@ def marked_tokenizer(texts: Iterable[str]) -> Tokenizer:
     spaced = decoders.WordPiece(prefix="\0", cleanup=False)  # no piece begins so: a space before each
     inner.decoder = decoders.Sequence([spaced, decoders.Fuse(), decoders.Replace(Regex(MARKS), "")])
     inner.add_special_tokens(list(SPECIAL))
-    return Tokenizer(inner)
+    return Tokenizer(ending(inner))
+
+
+def ending(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The same with a template that puts the end token behind a source, as Hugging Face reads it."""
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"$A {END}", special_tokens=[(END, inner.token_to_id(END))]
+    )
+    return inner
 
 
 class Lowering(Tokenizer):

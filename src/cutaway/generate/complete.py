@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
-from cutaway.data.begin import begin_token
+from cutaway.data.begin import begin_token, source_ids
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.generate.decode import Decoding, check_prompts
 from cutaway.generate.sample import Sampling, check_whole
@@ -158,11 +159,11 @@ def encode(
     A decoder's empty prompt is the beginning of a document: what comes after an end token.
     """
     check_whole("max_tokens", max_tokens, 1, 2**31 - 1)
-    encoded = [tokenizer.encode(prompt).tolist() for prompt in prompts]
-    begin = None
+    begin, ids_of = None, tokenizer.encode
     if isinstance(model, Pair):
-        begin = begin_token(tokenizer)
-    elif tokenizer.end is not None:
+        begin, ids_of = begin_token(tokenizer), partial(source_ids, tokenizer)
+    encoded = [ids_of(prompt).tolist() for prompt in prompts]
+    if begin is None and tokenizer.end is not None:
         encoded = [tokens or [tokenizer.end] for tokens in encoded]
     check_prompts(model, encoded, max_tokens)
     return encoded, begin

@@ -1,7 +1,7 @@
 """Sentences in, sentences out: encoded, searched by beams in batches of like length, decoded.
 
-A source is the tokens of a sentence and the end token, as in training. A sentence without a word has the
-empty translation, and no model is asked.
+A source is the tokens of a sentence, with the end token where training put it (`source_ids`). A sentence
+without a word has the empty translation, and no model is asked.
 
 L target position   M source position
 """
@@ -9,7 +9,7 @@ L target position   M source position
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cutaway.data.begin import begin_token
+from cutaway.data.begin import begin_token, source_ids
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError
 from cutaway.generate.align import Alignment, align
@@ -85,7 +85,7 @@ class Translator:
         """
         if not sentence.strip():
             return []
-        source = [*self.tokenizer.encode(sentence).tolist(), self.end]
+        source = source_ids(self.tokenizer, sentence).tolist()
         if len(source) > self.most:
             raise LimitError(
                 f"{len(source)} tokens, but at most {self.most} can be translated: cut it in two"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cutaway import spec
-from cutaway.data.begin import begin_token
+from cutaway.data.begin import begin_token, source_ids
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError
 from cutaway.models import AnyModel, build
@@ -91,7 +91,7 @@ def read(session: Session, text: str | tuple[str, str]) -> tuple[Specimen, list[
         most = min(most, reads.position.length)
 
     def cut(side: str, words: str, room: int) -> np.ndarray:
-        ids = session.tokenizer.encode(words)
+        ids = source_ids(session.tokenizer, words) if side == "source" else session.tokenizer.encode(words)
         if len(ids) > room:
             notices.append(f"Shown are the first {room:,} of the {side}'s {len(ids):,} tokens.")
         return ids[:room]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway import spec
+from cutaway.data.begin import source_ids
 from cutaway.errors import ConfigError, LimitError
 
 Inputs = Any  # text, token ids, a list of either, a tensor; for an encoder-decoder a pair of those
@@ -52,7 +53,7 @@ def arguments(studied: Subject, inputs: Inputs) -> tuple[tuple[Tensor, ...], dic
     if isinstance(plan, spec.Paired | spec.Seq2Seq):
         if not isinstance(inputs, tuple | list) or len(inputs) != 2:
             raise LimitError("an encoder-decoder reads a pair: (source, target)")
-        source_BM, source_padding_BM = rows(studied, inputs[0], plan.source)
+        source_BM, source_padding_BM = rows(studied, as_source(studied, inputs[0]), plan.source)
         target_BL, target_padding_BL = rows(studied, inputs[1], plan.target or plan.source)
         padding = {"source_padding_BM": source_padding_BM, "target_padding_BL": target_padding_BL}
         return (source_BM, target_BL), {name: mask for name, mask in padding.items() if mask is not None}
@@ -92,6 +93,15 @@ def ids(studied: Subject, inputs: Inputs) -> Tensor:
             raise LimitError("text needs a tokenizer: give a session, or token ids")
         inputs = studied.tokenizer.encode(inputs)
     return torch.as_tensor(inputs).long()
+
+
+def as_source(studied: Subject, inputs: Inputs) -> Inputs:
+    """The same with text as the ids that an encoder reads of it; ids as they are."""
+    if isinstance(inputs, str) and studied.tokenizer is not None:
+        return source_ids(studied.tokenizer, inputs)
+    if isinstance(inputs, list | tuple):
+        return [as_source(studied, row) for row in inputs]
+    return inputs
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def test_lines_that_cannot_be_translated_leave_an_empty_one(run, session, capsys
     assert empty == [""] * 4
     warnings = said.err.splitlines()
     assert [line.split(":")[1] for line in warnings] == [f" line {number}" for number in (2, 3, 4, 5)]
-    for line, told in zip(warnings, ("10001 tokens", "'é'", "byte 2 is not UTF-8", "more than"), strict=True):
+    for line, told in zip(warnings, ("10000 tokens", "'é'", "byte 2 is not UTF-8", "more than"), strict=True):
         assert told in line
 
 

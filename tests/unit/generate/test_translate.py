@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cutaway import spec
+from cutaway.data.begin import source_ids
 from cutaway.data.tasks import StringTask
 from cutaway.errors import ConfigError, LimitError
 from cutaway.generate import align as aligning
@@ -43,7 +44,7 @@ def test_each_sentence_has_its_translation_in_place(sentences):
     assert found[1].text == found[4].text == ""
     for sentence, one in zip(sentences, found, strict=True):
         if one.source:
-            assert one.source == (*TOKENIZER.encode(sentence).tolist(), TOKENIZER.end)
+            assert one.source == tuple(source_ids(TOKENIZER, sentence).tolist())
             assert one.text == TOKENIZER.decode(one.tokens)
             assert one.tokens == translate(pair, TOKENIZER, [sentence], beam=3)[0].tokens
             assert not set(one.tokens[: len(one.tokens) - one.ended]) & TOKENIZER.special
@@ -69,12 +70,12 @@ def test_learned_positions_limit_both_sides(sentences):
     pair = model(position=spec.Learned(11))
     found = translate(pair, TOKENIZER, sentences, beam=2)
     assert all(len(one.tokens) <= 10 for one in found)
-    with pytest.raises(LimitError, match="sentence 1: 13 tokens, but at most 11"):
+    with pytest.raises(LimitError, match="sentence 1: 12 tokens, but at most 11"):
         translate(pair, TOKENIZER, [sentences[0], task_letter() + "a" * 11])
 
 
 def test_what_cannot_be_translated_is_named(sentences):
-    with pytest.raises(LimitError, match=f"sentence 0: 10001 tokens, but at most {MOST_SOURCE}"):
+    with pytest.raises(LimitError, match=f"sentence 0: 10000 tokens, but at most {MOST_SOURCE}"):
         translate(model(), TOKENIZER, ["a" * 10_000])
     with pytest.raises(LimitError, match="sentence 1: character 'é'"):
         translate(model(), TOKENIZER, ["a", "aé"])

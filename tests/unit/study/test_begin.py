@@ -4,13 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from cutaway import spec
+from cutaway import spec, study
 from cutaway.app.study import Lens
-from cutaway.data.begin import begin_token
+from cutaway.data.begin import begin_token, source_ids
+from cutaway.data.pairing import joint_tokenizer
+from cutaway.data.record import END, PAD, START
 from cutaway.data.tasks import START_ID, StringTask
 from cutaway.data.tokenizer import byte_tokenizer, character_tokenizer
 from cutaway.errors import LimitError
 from cutaway.generate.complete import encode
+from cutaway.generate.translate import Translator
+from cutaway.models import build
 from cutaway.study.specimen import read
 from tests.unit.generate.tiny import filled
 
@@ -36,3 +40,17 @@ def test_all_refuse_a_tokenizer_without_one(tokenizer):
     for first in firsts(tokenizer):
         with pytest.raises(LimitError, match=r"this tokenizer has no <\|start\|>"):
             first()
+
+
+def test_a_source_ends_as_the_tokenizer_s_template_says():
+    joint = joint_tokenizer(["ein haus", "a house"], 300)
+    plain = character_tokenizer("abc", special=(PAD, START, END))
+    assert source_ids(joint, "ein haus").tolist() == [*joint.encode("ein haus").tolist(), joint.end]
+    assert source_ids(plain, "abc").tolist() == plain.encode("abc").tolist()
+    model = build(spec.quick_pair(layers=1, width=16, heads=2, vocab=joint.vocab)).eval()
+    thing = SimpleNamespace(model=model, tokenizer=joint)
+    seen = study.trace(thing, ("ein haus", [joint.start]), keep="decoder.blocks.0.cross.pattern")
+    assert seen["decoder.blocks.0.cross.pattern"].size(-1) == len(source_ids(joint, "ein haus"))
+    encoded, begin = encode(model, joint, ["ein haus"], 5)
+    assert encoded == [source_ids(joint, "ein haus").tolist()] and begin == joint.start
+    assert Translator(model, joint).encode("ein haus") == encoded[0]

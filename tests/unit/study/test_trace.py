@@ -16,6 +16,8 @@ from tests.unit.tiny import SIZES, plan, reads, tiny
 class Letters:
     """a is 0, b is 1, ..."""
 
+    record = {"post_processor": None}
+
     def encode(self, text: str) -> np.ndarray:
         return np.array([ord(letter) - ord("a") for letter in text], dtype=np.uint16)
 
