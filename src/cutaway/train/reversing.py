@@ -4,20 +4,18 @@ B batch   L target position   M source position
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from cutaway import spec
 from cutaway.data import tasks
-from cutaway.errors import ConfigError
 from cutaway.generate import Sampling, complete
 from cutaway.generate.decode import room
 from cutaway.models import AnyModel
 from cutaway.models.pair import Pair
 from cutaway.train.loss import Batch, next_token_loss, token_losses
-from cutaway.train.task import Between, as_batch, check_positions, padded
+from cutaway.train.task import Between, as_batch, fitted_pair, padded
 
 JUDGED_STRINGS, JUDGED_BATCHES = 256, 4
 SAMPLE_TOKENS = 32
@@ -51,22 +49,7 @@ class Reversing:
     def fitted(self, model: spec.Model) -> spec.Model:
         """The spec with the task's vocabulary on both sides."""
         most = self.made.longest + 1  # the task's symbol, or the start, in front
-        match model:
-            case (
-                spec.Paired(source=spec.Tokens() as read, target=None)
-                | spec.Seq2Seq(source=spec.Tokens() as read, target=None)
-            ):
-                check_positions(read, most, "data.longest")
-                return replace(model, source=replace(read, vocab=self.vocab))
-            case (
-                spec.Paired(source=spec.Tokens() as read, target=spec.Tokens() as written)
-                | spec.Seq2Seq(source=spec.Tokens() as read, target=spec.Tokens() as written)
-            ):
-                for side in (read, written):
-                    check_positions(side, most, "data.longest")
-                source, target = (replace(side, vocab=self.vocab) for side in (read, written))
-                return replace(model, source=source, target=target)
-        raise ConfigError("data Reversal trains a Paired or a Seq2Seq with inputs of Tokens")
+        return fitted_pair(model, self.vocab, most, "data.longest", "Reversal")
 
     def parts(self, step: int) -> list[Batch]:
         """The micro-batches of a step."""

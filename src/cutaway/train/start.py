@@ -85,7 +85,7 @@ def take_again(recipe: spec.Recipe, facts: dict[str, Any], model: AnyModel) -> N
     try:
         start = read_start(recipe.start)
     except InputMissingError as problem:
-        raise InputMissingError(f"start: {problem}; {why}") from None
+        raise InputMissingError(f"{problem}; {why}") from None
     assert start is not None
     if start.digest != facts.get(FACT):
         raise ConfigError(

@@ -5,7 +5,8 @@ A task is made from the recipe's `data` record (`cutaway.train.tasks`). All have
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -94,6 +95,22 @@ def check_positions(read: spec.Tokens, tokens: int, key: str) -> None:
 def perplexity(nats: float) -> float:
     """e^nats; infinite where that is too large for a number."""
     return math.inf if nats > MOST_NATS else math.exp(nats)
+
+
+def fitted_pair(model: spec.Model, vocab: int, tokens: int, key: str, data: str) -> Any:
+    """The spec of an encoder-decoder with a vocabulary on both sides, each of which reads `tokens` at once.
+
+    Raises ConfigError for another kind of model, and as `check_positions` does.
+    """
+    if isinstance(model, spec.Paired | spec.Seq2Seq):
+        sides = {"source": model.source} | ({} if model.target is None else {"target": model.target})
+        known = {name: side for name, side in sides.items() if isinstance(side, spec.Tokens)}
+        if known.keys() == sides.keys():
+            for side in known.values():
+                check_positions(side, tokens, key)
+            fitted: dict[str, Any] = {name: replace(side, vocab=vocab) for name, side in known.items()}
+            return replace(model, **fitted)
+    raise ConfigError(f"data {data} trains a Paired or a Seq2Seq with inputs of Tokens")
 
 
 def as_batch(pairs: tasks.Pairs) -> Batch:

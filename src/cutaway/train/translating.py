@@ -5,7 +5,7 @@ B batch   L target position   M source position
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -21,7 +21,7 @@ from cutaway.generate.translate import MOST_SOURCE, translate
 from cutaway.models import AnyModel
 from cutaway.models.pair import Pair
 from cutaway.train.loss import Batch, next_token_loss, token_losses
-from cutaway.train.task import Between, as_batch, check_positions, perplexity
+from cutaway.train.task import Between, as_batch, fitted_pair, perplexity
 
 GLANCE_SENTENCES = 256  # whose BLEU a mid-run look takes, greedily
 SENTENCES_AT_ONCE = 256
@@ -83,26 +83,11 @@ class Translating:
 
     def fitted(self, model: spec.Model) -> spec.Model:
         """The spec with the joint vocabulary on both sides."""
-        match model:
-            case (
-                spec.Paired(source=spec.Tokens() as read, target=None)
-                | spec.Seq2Seq(source=spec.Tokens() as read, target=None)
-            ):
-                check_positions(read, self.run.length, "run.length")
-                self._check_judged(read, read)
-                return replace(model, source=replace(read, vocab=self.vocab))
-            case (
-                spec.Paired(source=spec.Tokens() as read, target=spec.Tokens() as written)
-                | spec.Seq2Seq(source=spec.Tokens() as read, target=spec.Tokens() as written)
-            ):
-                for side in (read, written):
-                    check_positions(side, self.run.length, "run.length")
-                self._check_judged(read, written)
-                source, target = (replace(side, vocab=self.vocab) for side in (read, written))
-                return replace(model, source=source, target=target)
-        raise ConfigError("data Parallel trains a Paired or a Seq2Seq with inputs of Tokens")
+        fitted = fitted_pair(model, self.vocab, self.run.length, "run.length", "Parallel")
+        self._check_judged(fitted.source, fitted.target or fitted.source)
+        return fitted
 
-    def _check_judged(self, read: spec.Tokens, written: spec.Tokens) -> None:
+    def _check_judged(self, read: Any, written: Any) -> None:
         """Raises ConfigError for a pair too long to be judged: better now than at the end of training."""
         for part in (self.validation, *([self.test] if self.test else [])):
             sides = (("source", part.source, read, MOST_SOURCE), ("target", part.target, written, None))
