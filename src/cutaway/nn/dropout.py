@@ -19,7 +19,7 @@ def drop(x: Tensor, probability: float, training: bool) -> Tensor:
         return F.dropout(x, probability)
     zeros = round(probability * STEPS)
     kept = random_shorts(x) >= zeros - STEPS // 2
-    return torch.where(kept, x, 0.0) * (STEPS / (STEPS - zeros))
+    return x * kept * (STEPS / (STEPS - zeros))  # a product, for `where` is four times slower
 
 
 @torch.library.custom_op("cutaway::random_shorts", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))

@@ -126,14 +126,19 @@ def _to_gradient(logits_EV: Tensor, targets_E: Tensor, total: int, smoothing: fl
     for logits_eV, targets_e in zip(logits_EV.split(rows), targets_E.split(rows), strict=True):
         scored_ex = (targets_e != IGNORE)[:, None].to(fine)
         target_ex = targets_e.clamp(min=0)[:, None]
-        log_eV = torch.log_softmax(logits_eV, -1, dtype=fine)
-        nats -= (1 - smoothing) * (log_eV.gather(1, target_ex) * scored_ex).sum()
+        fine_eV = logits_eV.to(fine)  # the logits themselves where they are fine already
+        fine_eV -= fine_eV.amax(1, keepdim=True)
+        wanted_ex = fine_eV.gather(1, target_ex) * (1 - smoothing)
         if smoothing:
-            nats -= even * (log_eV * scored_ex).sum()
-        gradient_eV = log_eV.exp_().sub_(even) if smoothing else log_eV.exp_()
-        gradient_eV.scatter_add_(1, target_ex, torch.full_like(scored_ex, smoothing - 1))
-        gradient_eV.mul_(scored_ex / total)
-        logits_eV.copy_(gradient_eV)
+            wanted_ex += fine_eV.sum(1, keepdim=True) * even
+        whole_ex = fine_eV.exp_().sum(1, keepdim=True)
+        nats += ((whole_ex.log() - wanted_ex) * scored_ex).sum()
+        fine_eV *= scored_ex / (whole_ex * total)
+        if smoothing:
+            fine_eV -= scored_ex * (even / total)
+        fine_eV.scatter_add_(1, target_ex, scored_ex * ((smoothing - 1) / total))
+        if fine_eV is not logits_eV:
+            logits_eV.copy_(fine_eV)
     return nats / total
 
 
