@@ -15,6 +15,7 @@ from cutaway.app.options import Flag, option, parse, read_text
 from cutaway.errors import InputMissingError, LimitError
 
 if TYPE_CHECKING:
+    from cutaway.data.bleu import Bleu
     from cutaway.data.tokenizer import Tokenizer
     from cutaway.generate.translate import Translation, Translator
 
@@ -61,7 +62,6 @@ def answer(options: Options, file: IO[bytes]) -> int:
         check_counts(options.reference, len(references), sum(1 for _ in lines(file)))
         file.seek(0)
     from cutaway.data import bleu
-    from cutaway.data.pairing import Lowering
     from cutaway.generate.align import look_sites
     from cutaway.generate.translate import Translator
     from cutaway.session import load
@@ -87,8 +87,7 @@ def answer(options: Options, file: IO[bytes]) -> int:
     written = desk.translate_file(file, keep=references is not None)
     if references is not None:
         check_counts(options.reference, len(references), len(written))
-        lower = isinstance(session.tokenizer, Lowering)  # it cannot write capitals
-        score = bleu.detokenised(written, references, lower=lower)
+        score = scored(written, references, session.tokenizer)
         print(f"BLEU {score.score:.2f}  {score.signature}", file=sys.stderr)
     return LimitError.exit_code if desk.refused else 0
 
@@ -169,6 +168,17 @@ def read_lines(name: str) -> list[str]:
 def check_counts(name: str | None, have: int, need: int) -> None:
     if have != need:
         raise LimitError(f"{name}: {have} lines for {need} translations; give one right one for each line")
+
+
+def scored(written: Sequence[str], references: Sequence[str], tokenizer: "Tokenizer") -> "Bleu":
+    """BLEU in the form of what a tokenizer writes: cut into words already, or lower-cased, or plain."""
+    from cutaway.data import bleu
+    from cutaway.data.pairing import Lowering
+    from cutaway.data.spelling import join_marks
+
+    if tokenizer.kind == "marked":
+        return bleu.tokenised(written, [join_marks(line) for line in references])
+    return bleu.detokenised(written, references, lower=isinstance(tokenizer, Lowering))
 
 
 def lines(file: IO[bytes]) -> Iterator[bytes]:

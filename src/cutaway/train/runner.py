@@ -166,8 +166,8 @@ class Runner:
         peak = peak_flops(choice.precision, choice.device)
         flops = training_flops(model, task.typical[1])
         self.say.say(
-            f"{self.recipe.name}: {self.facts['parameters']:,} parameters, {run.steps} steps, "
-            f"{choice.told} -> {self.out}"
+            f"{self.recipe.name}: {self.facts['parameters']:,} parameters, {flops / 1e6:,.1f} MFLOP a token, "
+            f"{run.steps} steps, {choice.told} -> {self.out}"
         )
         try:
             self.look(training, task, signals)
@@ -227,6 +227,7 @@ class Runner:
 
     def finish(self, training: Training, task: Task, signals: Signals) -> dict[str, float]:
         """Judge the fp32 weights on the whole validation data."""
+        self.say.say(f"{self.recipe.name}: judging the weights")
         model = training.working.master.eval()
         with self.eager():
             figures = task.judge(model, signals.check)

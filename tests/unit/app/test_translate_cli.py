@@ -9,6 +9,7 @@ import pytest
 
 from cutaway.app import translate as command
 from cutaway.app.cli import main
+from cutaway.data.pairing import Lowering, joint_tokenizer, marked_tokenizer
 from cutaway.errors import ConfigError, InputMissingError, LimitError
 from cutaway.session import load
 
@@ -113,6 +114,21 @@ def test_a_reference_scores(run, session, capsys):
     Path("right.txt").write_text("abc\n")
     said = say(run, capsys, "lines.txt", "--reference", "right.txt", code=LimitError.exit_code)
     assert said.out == "" and "1 lines for 2 translations" in said.err  # told before the work, not after it
+
+
+def test_a_score_is_of_the_text_that_the_tokenizer_writes():
+    bleu = pytest.importorskip("cutaway.data.bleu")
+    pytest.importorskip("sacrebleu")
+    marked = marked_tokenizer(["a pul@@ ley and two hooks , bent"])
+    references = ["a pul@@ ley and two hooks , bent"]
+    found = command.scored(["a pulley and two hooks , bent"], references, marked)
+    assert found.score == pytest.approx(100) and "tok:none" in found.signature
+    plain = joint_tokenizer(["two hooks"], 300)
+    assert command.scored(["Two Hooks, bent at one end"], ["two hooks, bent at one end"], plain).score < 100
+    lowered = Lowering(plain.inner)
+    assert command.scored(["two hooks, bent"], ["Two Hooks, bent"], lowered).score == pytest.approx(
+        bleu.detokenised(["two hooks, bent"], ["Two Hooks, bent"], lower=True).score
+    )
 
 
 def test_references_have_the_lines_of_the_source(run, capsys, monkeypatch):
