@@ -69,6 +69,7 @@ def test_the_table_is_computed_from_the_seeds(folder):
     row = summarise(folder)
     assert (row.name, row.published, row.seeds, row.commit) == ("shakespeare-small", 1.88, 3, "aaa bbb")
     assert row.ours == pytest.approx(1.87) and row.spread == pytest.approx(0.02)
+    assert row.interval == pytest.approx(4.3027 * 0.01 / 3**0.5, rel=1e-4)
     assert row.command == "cutaway recipes run shakespeare-small --seed K"
     write_result(folder / "results", replace(RESULT, seed=3, value=1.96))
     assert summarise(folder).ours == pytest.approx(1.8966667), "another result must change the table"
@@ -81,13 +82,15 @@ def test_the_table_of_the_command_line(folder, capsys, monkeypatch):
     assert main(["recipes", "table"]) == 0
     head, row = capsys.readouterr().out.rstrip().split("\n")
     assert head.split()[:4] == ["recipe", "published", "ours", "seeds"]
-    assert row.split()[:6] == ["shakespeare-small", "1.8800", "1.8700", "3", "0.0200", "18"]
+    assert row.split()[:7] == ["shakespeare-small", "1.8800", "1.8700", "3", "0.0200", "0.0248", "18"]
 
 
 def test_a_recipe_without_seeds_has_no_figure(folder):
     shutil.rmtree(folder / "results")
     row = summarise(folder)
-    assert (row.ours, row.spread, row.seconds, row.seeds) == (None, None, None, 0)
+    assert (row.ours, row.spread, row.interval, row.seconds, row.seeds) == (None, None, None, None, 0)
+    write_result(folder / "results", RESULT)
+    assert summarise(folder).interval is None, "one seed has no interval"
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,10 @@ from cutaway.app.seeds import ask, check_text, fetched, train_seed, write_page
 from cutaway.errors import ConfigError, nearest
 from cutaway.spec.recipes import RECIPE, shipped_groups, shipped_recipes
 
-COLUMNS = ("recipe", "published", "ours", "seeds", "spread", "seconds", "command", "commit", "source")
-NUMBERS = {"published", "ours", "seeds", "spread", "seconds"}
+NUMBERS = ("published", "ours", "seeds", "spread", "interval", "seconds")
+COLUMNS = ("recipe", *NUMBERS, "command", "commit", "source")
 NAMES = "a recipe or, for `run`, a group of them: what `recipes list` has, or the part before its /"
-PLAIN_WIDTH = 240  # where standard output is no terminal, a row is one line
+PLAIN_WIDTH = 1_000  # where standard output is no terminal, a row is one line
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def print_rows(rows: list[Row]) -> None:
         grid.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold")
     for row in rows:
         shown = asdict(row) | {"recipe": row.name, "seeds": str(row.seeds), "commit": row.commit or "–"}
-        for name in ("published", "ours", "spread", "seconds"):
+        for name in set(NUMBERS) - {"seeds"}:
             digits = 0 if name == "seconds" else 4
             shown[name] = "–" if shown[name] is None else f"{shown[name]:.{digits}f}"
         grid.add_row(*(str(shown[name]) for name in COLUMNS))

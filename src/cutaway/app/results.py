@@ -1,6 +1,8 @@
 """What recipes promise and what they reached: `expected.json` beside `results/seed-K.json`, and both."""
 
 import json
+import math
+import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +14,7 @@ from cutaway.spec.structure import structure
 from cutaway.store import read_lines, write_file
 
 FORMAT = 1
+STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # by degrees of freedom, from 1
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,10 @@ class SeedResult:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: `ours` is the mean over the seeds, `spread` the largest less the smallest."""
+    """One line of the table: `ours` is the mean over the seeds, `spread` the largest less the smallest.
+
+    `interval` is half the 95 % interval of the mean, by Student's t, where there are at least two seeds.
+    """
 
     name: str
     published: float | None
@@ -60,6 +66,7 @@ class Row:
     ours: float | None
     seeds: int
     spread: float | None
+    interval: float | None
     seconds: float | None
     command: str
     commit: str | None
@@ -123,10 +130,20 @@ def summarise(folder: Path, name: str = "") -> Row:
         ours=sum(values) / len(values) if values else None,
         seeds=len(values),
         spread=max(values) - min(values) if values else None,
+        interval=interval(values),
         seconds=sum(result.seconds for result in results) / len(results) if results else None,
         command=f"cutaway recipes run {name} --seed K",
         commit=" ".join(commits) or None,
     )
+
+
+def interval(values: list[float]) -> float | None:
+    """Half the 95 % interval of the mean; none of fewer than two values."""
+    freedom = len(values) - 1
+    if freedom < 1:
+        return None
+    student = STUDENT_95[min(freedom, len(STUDENT_95)) - 1]
+    return student * statistics.stdev(values) / math.sqrt(len(values))
 
 
 @dataclass(frozen=True)
