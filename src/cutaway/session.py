@@ -31,6 +31,7 @@ from cutaway.weights.export import save_pretrained
 from cutaway.weights.folder import read_folder
 from cutaway.weights.hub import means_model
 from cutaway.weights.run import check_vocabulary, read_run
+from cutaway.weights.single_file import read_file, read_tokenizer
 
 TOKENS_AT_ONCE = 8_192
 DEFAULT_TOKENS = 128
@@ -216,22 +217,32 @@ def load(
     dtype: str | torch.dtype | None = None,
 ) -> Session:
     """A session with the model of a run directory (its newest checkpoint, or the one at `step`), of a
-    checkpoint, or of a Hugging Face folder or hub id.
+    checkpoint, of a Hugging Face folder or hub id, or of a GGUF or llama2.c file.
 
-    `dtype` is "fp32" or "bf16", None as saved. What learned from pairs in lower case reads all text so.
-    Raises InputMissingError where there is nothing of the kind, and FileFormatError, naming file and rule,
-    where it is damaged. What a folder says beyond what is understood is told as a warning.
+    `dtype` is "fp32" or "bf16", None as saved, fp32 for one file. What learned from pairs in lower case reads
+    all text so. Raises InputMissingError where there is nothing of the kind, and FileFormatError, naming file
+    and rule, where it is damaged. What a folder says beyond what is understood is told as a warning.
     """
     keep_large_buffers()
-    if means_model(path):
+    one_file = Path(path).is_file()
+    if one_file or means_model(path):
         if step is not None:
             raise ConfigError(f"{path} is no run: leave out step {step}")
-        return load_folder(path, device, dtype)
+        return load_file(path, device, dtype) if one_file else load_folder(path, device, dtype)
     found = read_run(path, step=step, device=device, dtype=dtype)
     length, data, known = found.recipe.run.length, found.recipe.data, found.tokenizer
     if isinstance(data, spec.Parallel) and data.lower:
         known = Lowering(known.inner)
     return Session(found.model, known, length, Path(path), found.step, found.labels)
+
+
+def load_file(path: str | Path, device: str | torch.device, dtype: str | torch.dtype | None) -> Session:
+    """A session with the model of a GGUF or llama2.c file."""
+    found = read_file(path, device=device, dtype=dtype)
+    assert isinstance(found.plan, spec.Single) and isinstance(found.plan.input, spec.Tokens)
+    tokenizer = read_tokenizer(path, found.plan.input.vocab)
+    check_vocabulary(Path(path), tokenizer, found.plan)
+    return Session(found.model, tokenizer, found.length, Path(path), labels=found.labels)
 
 
 def load_folder(path: str | Path, device: str | torch.device, dtype: str | torch.dtype | None) -> Session:

@@ -13,6 +13,8 @@ COMMANDS = {
     "train": "train a model: a recipe by name or path, or any text",
     "generate": "write text with a trained model",
     "translate": "translate lines, or what you type, with a trained encoder-decoder",
+    "eval": "how well a language model predicts a text",
+    "convert": "write a model as a Hugging Face folder",
     "inspect": "what a file of weights holds: tensors, dtypes, shapes, metadata",
     "report": "one page that shows what happens inside a model while it reads a text",
     "study": "trace, ablate, skip, lens: look into a model and change it",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cutaway.data.record import START
+from cutaway.data.record import START, around
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import LimitError
 
@@ -14,6 +14,11 @@ def begin_token(tokenizer: Tokenizer) -> int:
             f"this tokenizer has no {START}, with which an encoder-decoder begins to write: add that token"
         )
     return tokenizer.start
+
+
+def front_ids(tokenizer: Tokenizer) -> list[int]:
+    """The ids that the tokenizer's template puts in front of a text, as Llama's `<s>`."""
+    return [] if tokenizer.record["post_processor"] is None else around(tokenizer.inner)[0].tolist()
 
 
 def source_ids(tokenizer: Tokenizer, text: str) -> np.ndarray:

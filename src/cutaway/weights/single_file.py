@@ -4,6 +4,8 @@ from pathlib import Path
 
 import torch
 
+from cutaway.data.tokenizer import Tokenizer
+from cutaway.data.vocabularies import gguf_vocabulary, llama2c_vocabulary
 from cutaway.errors import FileFormatError, InputMissingError
 from cutaway.weights import llama2c
 from cutaway.weights.config import Table
@@ -12,6 +14,8 @@ from cutaway.weights.gguf import hugging_face, read_gguf
 from cutaway.weights.gguf.header import MAGIC
 from cutaway.weights.pickled import check_not_pickled
 from cutaway.weights.run import as_dtype
+
+VOCABULARY = "tokenizer.bin"  # beside a llama2.c model; or the only file there whose name begins so
 
 
 def read_file(
@@ -33,6 +37,29 @@ def read_file(
             check_not_pickled(path, first)
         config, tensors = llama2c.hugging_face(llama2c.read_llama2c(path))
     return assemble(Table(config, path), tensors(kind), path, device=device, dtype=kind, folder=path)
+
+
+def read_tokenizer(path: str | Path, vocab: int) -> Tokenizer:
+    """The tokenizer of such a model with `vocab` tokens: in a GGUF file, beside a llama2.c one.
+
+    Raises InputMissingError where there is none, FileFormatError where it is none that can be read.
+    """
+    path = Path(path)
+    if beginning(path)[:4] == MAGIC:
+        return gguf_vocabulary(read_gguf(path).metadata, path)
+    beside = vocabulary_beside(path)
+    found = llama2c.read_vocabulary(beside, vocab)
+    return llama2c_vocabulary(found.pieces, [float(score) for score in found.scores], beside)
+
+
+def vocabulary_beside(path: Path) -> Path:
+    """The file with the vocabulary of a llama2.c model; InputMissingError where nothing tells which it is."""
+    found = [each for each in path.parent.glob("tok*.bin") if each != path]
+    if path.parent / VOCABULARY in found:
+        return path.parent / VOCABULARY
+    if len(found) != 1:
+        raise InputMissingError(f"{path}: its vocabulary is another file; put it beside as {VOCABULARY}")
+    return found[0]
 
 
 def beginning(path: Path) -> bytes:

@@ -7,6 +7,7 @@ import torch
 from gguf import GGMLQuantizationType as Kinds
 
 from cutaway.errors import FileFormatError, InputMissingError
+from cutaway.session import load
 from cutaway.weights.safe import write_tensors
 from cutaway.weights.single_file import read_file
 from tests.unit.weights.test_gguf import MODELS, REAL, V, oracle
@@ -57,6 +58,16 @@ def test_stories260k_continues_the_empty_prompt():
     found = read_file(STORIES / "stories260K.bin")
     pieces = read_vocabulary(STORIES / "tok512.bin", 512).pieces
     assert found.length == 512 and continued(found.model, pieces, 60).startswith(PUBLISHED[:120])
+    loaded = load(STORIES / "stories260K.bin")
+    written = loaded.generate("", max_tokens=100, temperature=0.0)
+    assert written.startswith(PUBLISHED[:120]), "by the public door, the vocabulary beside it"
+    streamed = "".join(loaded.stream("", max_tokens=100, temperature=0.0))
+    assert streamed == written
+
+
+def test_a_vocabulary_that_is_not_there_is_asked_for(tmp_path):
+    with pytest.raises(InputMissingError, match=r"put it beside as tokenizer\.bin"):
+        load(write(tmp_path / "m.bin"))
 
 
 def test_the_dtype_is_a_choice(tmp_path):
