@@ -18,9 +18,7 @@ class Options:
         tyro.conf.Positional[str], option(help="a run, a GGUF file, or anything else `cutaway.load` takes")
     ]
     folder: Annotated[tyro.conf.Positional[Path], option(help="the folder to make; it must not exist")]
-    step: Annotated[int | None, option(help="of a run, the checkpoint at this step")] = (
-        None
-    )
+    step: Annotated[int | None, option(help="of a run, the checkpoint at this step")] = None
     dtype: Annotated[str | None, option(help="fp32 or bf16; as the model has it if not given")] = None
     json: Annotated[Flag, option(help="one JSON object about what was written")] = False
 

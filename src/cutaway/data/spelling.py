@@ -61,6 +61,8 @@ def speller(record: dict) -> Spelling:
             return _spell_pieces_of_words(step["prefix"], step["cleanup"])
         if step["type"] == "Metaspace":
             return _spell_metaspace(step["replacement"], step["prepend_scheme"] != "never")
+    if not steps:  # the library puts a space between
+        return Spelling(lambda name: f" {name}".encode(), str.encode)
     if "ByteFallback" in kinds or any(_writes_spaces(step) for step in steps):
         begins = any(step["type"] == "Strip" and step["content"] == " " and step["start"] for step in steps)
         spell = _spell_byte_fallback if "ByteFallback" in kinds else _spell_spaces
