@@ -16,11 +16,14 @@ from torch import Tensor
 from cutaway import spec
 from cutaway.allocator import keep_large_buffers
 from cutaway.data.batches import evaluation_windows
+from cutaway.data.chat import encode_chat, read_template
 from cutaway.data.pairing import Lowering
+from cutaway.data.template import Message
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.data.vocabularies import read_vocabulary
 from cutaway.errors import ConfigError, LimitError, nearest
 from cutaway.generate import Completion, Sampling, complete, stream
+from cutaway.generate.complete import stream_after
 from cutaway.generate.embed import embed
 from cutaway.generate.fill import Guess, fill
 from cutaway.generate.translate import BEAM, Translation, Translator
@@ -31,7 +34,7 @@ from cutaway.weights.export import save_pretrained
 from cutaway.weights.folder import read_folder
 from cutaway.weights.hub import means_model
 from cutaway.weights.run import check_vocabulary, read_run
-from cutaway.weights.single_file import read_file, read_tokenizer
+from cutaway.weights.single_file import read_chat_template, read_file, read_tokenizer
 
 TOKENS_AT_ONCE = 8_192
 DEFAULT_TOKENS = 128
@@ -57,7 +60,7 @@ class Session:
     """A model in evaluation mode and its tokenizer.
 
     `length` is the training length and `step` the number of steps the weights took, None where unknown.
-    `labels` are the names of the classes that it sorts into.
+    `labels` are the names of the classes that it sorts into, `template` renders conversations.
     """
 
     model: AnyModel
@@ -66,6 +69,7 @@ class Session:
     path: Path | None = None
     step: int | None = None
     labels: tuple[str, ...] = ()
+    template: str | None = None
 
     @property
     def spec(self) -> spec.Model:
@@ -107,6 +111,24 @@ class Session:
         """The text of `generate` in pieces, each as soon as it is certain."""
         asked = sampling(choices)
         return stream(self.model, self.tokenizer, prompt, max_tokens=max_tokens, sampling=asked, stop=stop)
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        max_tokens: int = DEFAULT_TOKENS,
+        *,
+        stop: Sequence[str] = (),
+        **choices: Any,
+    ) -> Iterator[str]:
+        """The assistant's answer to a conversation, in pieces; messages have a `role` and `content`.
+
+        Raises ConfigError where the model came without a chat template, and as `encode_chat` and `stream` do.
+        """
+        if self.template is None:
+            raise ConfigError("chat: this model came without a chat template; use generate")
+        asked = sampling(choices)
+        ids = encode_chat(self.tokenizer, self.template, messages, add_generation_prompt=True).ids.tolist()
+        return stream_after(self.model, self.tokenizer, ids, max_tokens=max_tokens, sampling=asked, stop=stop)
 
     def translate(self, sentence: str | Sequence[str], **choices: Any) -> str | list[str]:
         """The translation of a sentence; a list for several. `choices` are those of `translations`."""
@@ -242,7 +264,8 @@ def load_file(path: str | Path, device: str | torch.device, dtype: str | torch.d
     assert isinstance(found.plan, spec.Single) and isinstance(found.plan.input, spec.Tokens)
     tokenizer = read_tokenizer(path, found.plan.input.vocab)
     check_vocabulary(Path(path), tokenizer, found.plan)
-    return Session(found.model, tokenizer, found.length, Path(path), labels=found.labels)
+    template = read_chat_template(path)
+    return Session(found.model, tokenizer, found.length, Path(path), labels=found.labels, template=template)
 
 
 def load_folder(path: str | Path, device: str | torch.device, dtype: str | torch.dtype | None) -> Session:
@@ -250,11 +273,13 @@ def load_folder(path: str | Path, device: str | torch.device, dtype: str | torch
     found = read_folder(path, device=device, dtype=dtype)
     for notice in found.notices:
         warnings.warn(notice, stacklevel=3)
-    tokenizer: Any = None
-    if found.length is not None:
-        tokenizer = read_vocabulary(found.path)
-        check_vocabulary(found.path, tokenizer, found.plan)
-    return Session(found.model, tokenizer, found.length, found.path, labels=found.labels)
+    if found.length is None:
+        nothing: Any = None
+        return Session(found.model, nothing, None, found.path, labels=found.labels)
+    tokenizer = read_vocabulary(found.path)
+    check_vocabulary(found.path, tokenizer, found.plan)
+    template = read_template(found.path)
+    return Session(found.model, tokenizer, found.length, found.path, labels=found.labels, template=template)
 
 
 def sampling(choices: dict[str, Any]) -> Sampling:

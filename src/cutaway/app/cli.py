@@ -12,6 +12,7 @@ from cutaway.errors import ConfigError, CutawayError, nearest
 COMMANDS = {
     "train": "train a model: a recipe by name or path, or any text",
     "generate": "write text with a trained model",
+    "chat": "talk with a model that was made for it",
     "translate": "translate lines, or what you type, with a trained encoder-decoder",
     "eval": "how well a language model predicts a text",
     "convert": "write a model as a Hugging Face folder",

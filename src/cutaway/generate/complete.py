@@ -120,6 +120,35 @@ def stream(
     """
     encoded, begin = encode(model, tokenizer, [prompt], max_tokens)
     writer = Writer(TextStream(tokenizer, stop, after=prompt), tokenizer.ends)
+    return pieces(model, tokenizer, encoded, writer, max_tokens, sampling, begin)
+
+
+def stream_after(
+    model: AnyModel,
+    tokenizer: Tokenizer,
+    tokens: Sequence[int],
+    *,
+    max_tokens: int = 128,
+    sampling: Sampling | None = None,
+    stop: Sequence[str] = (),
+) -> Iterator[str]:
+    """`stream` behind tokens, as those of a conversation, which are read as they are."""
+    check_whole("max_tokens", max_tokens, 1, 2**31 - 1)
+    check_prompts(model, [list(tokens)], max_tokens)
+    writer = Writer(TextStream(tokenizer, stop), tokenizer.ends)
+    return pieces(model, tokenizer, [list(tokens)], writer, max_tokens, sampling, None)
+
+
+def pieces(
+    model: AnyModel,
+    tokenizer: Tokenizer,
+    encoded: list[list[int]],
+    writer: Writer,
+    max_tokens: int,
+    sampling: Sampling | None,
+    begin: int | None,
+) -> Iterator[str]:
+    """What is written for one row, piece by piece."""
     decoding = Decoding(
         model,
         encoded,

@@ -52,6 +52,14 @@ def read_tokenizer(path: str | Path, vocab: int) -> Tokenizer:
     return llama2c_vocabulary(found.pieces, [float(score) for score in found.scores], beside)
 
 
+def read_chat_template(path: str | Path) -> str | None:
+    """The chat template in a GGUF file, None where it has none, as a llama2.c file."""
+    if beginning(Path(path))[:4] != MAGIC:
+        return None
+    found = read_gguf(path).metadata.get("tokenizer.chat_template")
+    return found if isinstance(found, str) else None
+
+
 def vocabulary_beside(path: Path) -> Path:
     """The file with the vocabulary of a llama2.c model; InputMissingError where nothing tells which it is."""
     found = [each for each in path.parent.glob("tok*.bin") if each != path]

@@ -209,6 +209,7 @@ def test_byte_level_pairs_of_gguf_are_transformers(pre, byte_level):
     metadata = gguf_of(
         "gpt2", names, merges=merges, token_type=kinds, pre=pre, bos_token_id=0, eos_token_id=len(names) - 2
     )
+    metadata["tokenizer.ggml.token_type"] = np.array(kinds, np.int32)  # as our reader has them
     ours = gguf_vocabulary(metadata)
     inner, _ = found.convert_gguf_tokenizer(
         "llama",

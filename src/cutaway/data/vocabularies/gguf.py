@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
 
 from cutaway.data.charsmap import check_charsmap
@@ -130,6 +131,7 @@ class _Metadata:
         found = self.metadata.get(PREFIX + key)
         if found is None:
             return []
+        found = found.tolist() if isinstance(found, np.ndarray) else found
         if not isinstance(found, list | tuple) or not all(type(one) in _kinds(kind) for one in found):
             raise FileFormatError(self.path, f"{PREFIX}{key}: must be a list of {_kinds(kind)[0].__name__}")
         if len(found) > MOST_IDS:
