@@ -76,7 +76,7 @@ class Tokenizer:
         named = (pad, start, end, unknown, begin)
         ids = (None if name is None else inner.token_to_id(name) for name in named)
         self.pad, self.start, self.end, self.unknown, self.begin = ids
-        self.ends = frozenset({*ends, self.end} - {None})
+        self.ends = frozenset([*ends, *([] if self.end is None else [self.end])])
         self.special = {entry["id"] for entry in self.record["added_tokens"] if entry["special"]}
         self.kind: Kind = kind_of(self.record)
 
