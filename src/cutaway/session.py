@@ -4,6 +4,7 @@ B batch   L position   E tokens of a text that are scored
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,16 +16,25 @@ from torch import Tensor
 from cutaway import spec
 from cutaway.allocator import keep_large_buffers
 from cutaway.data.batches import evaluation_windows
+from cutaway.data.chat import encode_chat, read_template
 from cutaway.data.pairing import Lowering
+from cutaway.data.template import Message
 from cutaway.data.tokenizer import Tokenizer
+from cutaway.data.vocabularies import read_vocabulary
 from cutaway.errors import ConfigError, LimitError, nearest
 from cutaway.generate import Completion, Sampling, complete, stream
+from cutaway.generate.complete import stream_after
+from cutaway.generate.embed import embed
 from cutaway.generate.fill import Guess, fill
 from cutaway.generate.translate import BEAM, Translation, Translator
 from cutaway.models import AnyModel, Recurrence, Single
 from cutaway.train.classifying import class_chances
 from cutaway.train.loss import Batch, token_losses
-from cutaway.weights.run import read_run
+from cutaway.weights.export import save_pretrained
+from cutaway.weights.folder import read_folder
+from cutaway.weights.hub import means_model
+from cutaway.weights.run import check_vocabulary, read_run
+from cutaway.weights.single_file import read_chat_template, read_file, read_tokenizer
 
 TOKENS_AT_ONCE = 8_192
 DEFAULT_TOKENS = 128
@@ -50,7 +60,7 @@ class Session:
     """A model in evaluation mode and its tokenizer.
 
     `length` is the training length and `step` the number of steps the weights took, None where unknown.
-    `labels` are the names of the classes that it sorts into.
+    `labels` are the names of the classes that it sorts into, `template` renders conversations.
     """
 
     model: AnyModel
@@ -59,6 +69,7 @@ class Session:
     path: Path | None = None
     step: int | None = None
     labels: tuple[str, ...] = ()
+    template: str | None = None
 
     @property
     def spec(self) -> spec.Model:
@@ -101,6 +112,24 @@ class Session:
         asked = sampling(choices)
         return stream(self.model, self.tokenizer, prompt, max_tokens=max_tokens, sampling=asked, stop=stop)
 
+    def chat(
+        self,
+        messages: Sequence[Message],
+        max_tokens: int = DEFAULT_TOKENS,
+        *,
+        stop: Sequence[str] = (),
+        **choices: Any,
+    ) -> Iterator[str]:
+        """The assistant's answer to a conversation, in pieces; messages have a `role` and `content`.
+
+        Raises ConfigError where the model came without a chat template, and as `encode_chat` and `stream` do.
+        """
+        if self.template is None:
+            raise ConfigError("chat: this model came without a chat template; use generate")
+        asked = sampling(choices)
+        ids = encode_chat(self.tokenizer, self.template, messages, add_generation_prompt=True).ids.tolist()
+        return stream_after(self.model, self.tokenizer, ids, max_tokens=max_tokens, sampling=asked, stop=stop)
+
     def translate(self, sentence: str | Sequence[str], **choices: Any) -> str | list[str]:
         """The translation of a sentence; a list for several. `choices` are those of `translations`."""
         sentences = [sentence] if isinstance(sentence, str) else list(sentence)
@@ -135,6 +164,30 @@ class Session:
     def fill(self, text: str, best: int = 5) -> list[list[Guess]]:
         """For each `[MASK]` of a text the likeliest tokens, best first; raises as `generate.fill` does."""
         return fill(self.model, self.tokenizer, text, best)
+
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        pool: str = "mean",
+        normalise: bool = True,
+    ) -> Tensor:
+        """A vector for each text, (B, D), or (D,) for one: the mean of the last vectors, or with pool="cls"
+        the first. Of a text longer than `length` the beginning counts; raises as `generate.embed` does.
+        """
+        asked = [texts] if isinstance(texts, str) else list(texts)
+        found_BD = embed(
+            self.model, self.tokenizer, asked, pool=pool, normalise=normalise, length=self.length
+        )
+        return found_BD[0] if isinstance(texts, str) else found_BD
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Writes the model and its tokenizer as a new Hugging Face folder, which transformers reads.
+
+        Raises ConfigError, naming what does not fit, for a model without a published architecture.
+        """
+        return save_pretrained(
+            self.model, self.tokenizer, folder, length=self.length, labels=self.labels, origin=self.path
+        )
 
     def classify(self, text: str | Sequence[str]) -> dict[str, float] | list[dict[str, float]]:
         """The probability of each class, by its label; a list for several texts.
@@ -185,19 +238,48 @@ def load(
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
 ) -> Session:
-    """A session with the model of a run directory (its newest checkpoint, or the one at `step`) or of a
-    checkpoint.
+    """A session with the model of a run directory (its newest checkpoint, or the one at `step`), of a
+    checkpoint, of a Hugging Face folder or hub id, or of a GGUF or llama2.c file.
 
-    `dtype` is "fp32" (as saved) or "bf16". What learned from pairs in lower case reads all text so. Raises
-    InputMissingError where there is nothing of the kind, and FileFormatError, naming file and rule, where it
-    is damaged.
+    `dtype` is "fp32" or "bf16", None as saved, fp32 for one file. What learned from pairs in lower case reads
+    all text so. Raises InputMissingError where there is nothing of the kind, and FileFormatError, naming file
+    and rule, where it is damaged. What a folder says beyond what is understood is told as a warning.
     """
     keep_large_buffers()
+    one_file = Path(path).is_file()
+    if one_file or means_model(path):
+        if step is not None:
+            raise ConfigError(f"{path} is no run: leave out step {step}")
+        return load_file(path, device, dtype) if one_file else load_folder(path, device, dtype)
     found = read_run(path, step=step, device=device, dtype=dtype)
     length, data, known = found.recipe.run.length, found.recipe.data, found.tokenizer
     if isinstance(data, spec.Parallel) and data.lower:
         known = Lowering(known.inner)
     return Session(found.model, known, length, Path(path), found.step, found.labels)
+
+
+def load_file(path: str | Path, device: str | torch.device, dtype: str | torch.dtype | None) -> Session:
+    """A session with the model of a GGUF or llama2.c file."""
+    found = read_file(path, device=device, dtype=dtype)
+    assert isinstance(found.plan, spec.Single) and isinstance(found.plan.input, spec.Tokens)
+    tokenizer = read_tokenizer(path, found.plan.input.vocab)
+    check_vocabulary(Path(path), tokenizer, found.plan)
+    template = read_chat_template(path)
+    return Session(found.model, tokenizer, found.length, Path(path), labels=found.labels, template=template)
+
+
+def load_folder(path: str | Path, device: str | torch.device, dtype: str | torch.dtype | None) -> Session:
+    """A session with the model of a Hugging Face folder or hub id; a model of images has no tokenizer."""
+    found = read_folder(path, device=device, dtype=dtype)
+    for notice in found.notices:
+        warnings.warn(notice, stacklevel=3)
+    if found.length is None:
+        nothing: Any = None
+        return Session(found.model, nothing, None, found.path, labels=found.labels)
+    tokenizer = read_vocabulary(found.path)
+    check_vocabulary(found.path, tokenizer, found.plan)
+    template = read_template(found.path)
+    return Session(found.model, tokenizer, found.length, found.path, labels=found.labels, template=template)
 
 
 def sampling(choices: dict[str, Any]) -> Sampling:

@@ -12,7 +12,11 @@ from cutaway.errors import ConfigError, CutawayError, nearest
 COMMANDS = {
     "train": "train a model: a recipe by name or path, or any text",
     "generate": "write text with a trained model",
+    "chat": "talk with a model that was made for it",
     "translate": "translate lines, or what you type, with a trained encoder-decoder",
+    "eval": "how well a language model predicts a text",
+    "convert": "write a model as a Hugging Face folder",
+    "inspect": "what a file of weights holds: tensors, dtypes, shapes, metadata",
     "report": "one page that shows what happens inside a model while it reads a text",
     "study": "trace, ablate, skip, lens: look into a model and change it",
     "recipes": "list, table, run, verify: the recipes that come with Cutaway and their results",

@@ -1,8 +1,8 @@
-"""How a pair reads and begins to write: one rule for generating, translating, studying and the report."""
+"""How a model reads a text, and how a pair begins to write: one rule for everything that reads and writes."""
 
 import numpy as np
 
-from cutaway.data.record import START
+from cutaway.data.record import START, around
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import LimitError
 
@@ -16,6 +16,11 @@ def begin_token(tokenizer: Tokenizer) -> int:
     return tokenizer.start
 
 
+def front_ids(tokenizer: Tokenizer) -> list[int]:
+    """The ids that the tokenizer's template puts in front of a text, as Llama's `<s>`."""
+    return [] if tokenizer.record["post_processor"] is None else around(tokenizer.inner)[0].tolist()
+
+
 def source_ids(tokenizer: Tokenizer, text: str) -> np.ndarray:
     """What an encoder reads of a text, int64: its ids, and behind them the end token where the tokenizer's
     template has one: translations have it, strings to be reversed have not.
@@ -25,3 +30,16 @@ def source_ids(tokenizer: Tokenizer, text: str) -> np.ndarray:
     if "SpecialToken" not in template[-1] or tokenizer.end is None:
         return ids
     return np.append(ids, tokenizer.end)
+
+
+def borders(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids in front of and behind a text that is read as a whole: those of the tokenizer's template, as
+    BERT has one, or the end token on both sides.
+    """
+    if tokenizer.kind != "bpe" or tokenizer.record["post_processor"] is None:
+        end = [] if tokenizer.end is None else [tokenizer.end]
+        return end, end
+    around = tokenizer.inner.encode("", add_special_tokens=True).ids
+    example = tokenizer.inner.encode("a", add_special_tokens=True).special_tokens_mask
+    front = example.index(0) if 0 in example else len(around)
+    return around[:front], around[front:]

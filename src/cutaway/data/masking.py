@@ -18,6 +18,7 @@ from cutaway.data.mixing import mix, seed_key
 from cutaway.data.tokenizer import Tokenizer
 
 MASK = "<|mask|>"
+MASKS = (MASK, "[MASK]")
 STREAM = 12  # keeps these random numbers apart from those of the batches
 HIDDEN, KIND, OTHER = 1, 2, 3  # what a random number is for, so that no two uses share one
 MASKED, REPLACED = 0.8, 0.1
@@ -76,7 +77,7 @@ def _lowest(numbers_BL: np.ndarray, open_BL: np.ndarray, share: float) -> np.nda
 
 def with_mask(known: Tokenizer) -> Tokenizer:
     """The tokenizer with a mask token: itself where it has one, otherwise with one more id."""
-    if known.inner.token_to_id(MASK) is not None:
+    if mask_id(known) is not None:
         return known
     inner = tokenizers.Tokenizer.from_str(known.inner.to_str())
     inner.add_special_tokens([MASK])
@@ -84,8 +85,9 @@ def with_mask(known: Tokenizer) -> Tokenizer:
 
 
 def mask_id(known: Tokenizer) -> int | None:
-    """The id of the mask token, None where the tokenizer has none."""
-    return known.inner.token_to_id(MASK)
+    """The id of the mask token, ours or BERT's, None where the tokenizer has none."""
+    found = (known.inner.token_to_id(name) for name in MASKS)
+    return next((number for number in found if number in known.special), None)
 
 
 def ordinary_ids(known: Tokenizer) -> np.ndarray:

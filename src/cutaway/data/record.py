@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import tokenizers
+
 from cutaway.data.spelling import BYTE_CHARACTERS, MARKS
 from cutaway.errors import FileFormatError
 
@@ -42,3 +45,11 @@ def check_record(path: Path, record: object) -> None:
         raise FileFormatError(path, "model.vocab: every id must be a whole number from 0 to 2^31 - 1")
     if len(set(ids)) < len(ids):
         raise FileFormatError(path, "model.vocab: two tokens have the same id")
+
+
+def around(inner: tokenizers.Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of the special tokens that a tokenizer's template puts before and behind one text, int64."""
+    found = inner.encode("a")
+    inside = [place for place, number in enumerate(found.sequence_ids) if number is not None]
+    ids = np.array(found.ids, np.int64)
+    return (ids[: inside[0]], ids[inside[-1] + 1 :]) if inside else (ids[:0], ids[:0])

@@ -14,12 +14,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
+from cutaway.data.characters import CharacterIds, as_utf8
+from cutaway.data.cutting import before_newlines, cuts_like_gpt2
 from cutaway.data.record import (
     ANY_CHARACTER,
     END,
@@ -28,27 +29,43 @@ from cutaway.data.record import (
     UNKNOWN,
     WORD_BORDER,
     Kind,
-    check_record,
+    around,
     kind_of,
 )
-from cutaway.data.spelling import BYTE_CHARACTERS, join_marks, speller
+from cutaway.data.shielding import Doubles, control_names, control_table, spelled_unknown, tag_names
+from cutaway.data.spelling import BYTE_CHARACTERS, Spelling, join_marks, speller
 from cutaway.data.text import Document
-from cutaway.errors import ConfigError, FileFormatError, InputMissingError, LimitError, nearest
+from cutaway.errors import ConfigError, InputMissingError, LimitError, nearest
 
-PIECE_CHARACTERS = 2**16
 BATCH_CHARACTERS = 2**22  # bounds the memory of the library's results, about 100 bytes a token
-MOST_FILE_BYTES = 2**28
 KINDS = ("bytes", "characters", "bpe")
 
 
 class Tokenizer:
     """Text to ids and back: `vocab` ids in all.
 
-    `end` closes a document, `pad` fills a batch up, `start` begins a target, `unknown` stands for pieces
-    without an id; each is None where the tokenizer has none.
+    `end` closes a document, and each of `ends` does; `begin` stands before it where the model wants that,
+    `pad` fills a batch up, `start` begins a target, `unknown` stands for pieces without an id; each is None
+    where the tokenizer has none. All are given by their tokens' names, further `ends` as ids.
     """
 
-    def __init__(self, inner: tokenizers.Tokenizer, end: str = END):
+    pad: int | None
+    start: int | None
+    end: int | None
+    unknown: int | None
+    begin: int | None
+
+    def __init__(
+        self,
+        inner: tokenizers.Tokenizer,
+        end: str | None = END,
+        *,
+        pad: str | None = PAD,
+        start: str | None = START,
+        unknown: str | None = UNKNOWN,
+        begin: str | None = None,
+        ends: Iterable[int] = (),
+    ):
         inner.no_truncation()
         inner.no_padding()
         inner.encode_special_tokens = True
@@ -56,7 +73,10 @@ class Tokenizer:
         self.record = json.loads(inner.to_str())
         self.names = {number: name for name, number in inner.get_vocab(with_added_tokens=True).items()}
         self.vocab: int = max(self.names) + 1
-        self.pad, self.start, self.end, self.unknown = map(inner.token_to_id, (PAD, START, end, UNKNOWN))
+        named = (pad, start, end, unknown, begin)
+        ids = (None if name is None else inner.token_to_id(name) for name in named)
+        self.pad, self.start, self.end, self.unknown, self.begin = ids
+        self.ends = frozenset([*ends, *([] if self.end is None else [self.end])])
         self.special = {entry["id"] for entry in self.record["added_tokens"] if entry["special"]}
         self.kind: Kind = kind_of(self.record)
 
@@ -69,9 +89,9 @@ class Tokenizer:
         """The ids of a text, int64; LimitError names a character that has none, and its place."""
         match self.kind:
             case "bytes":
-                return np.frombuffer(_utf8(text), np.uint8).astype(np.int64)
+                return np.frombuffer(as_utf8(text), np.uint8).astype(np.int64)
             case "characters":
-                return self._encode_characters(text)
+                return self._characters.encode(text)
             case "marked":
                 return self._encode_marked(text)
             case "bpe":
@@ -96,9 +116,46 @@ class Tokenizer:
                 batch, size = [], 0
         yield from self._encode_pieces(batch)
 
+    def encode_parts(self, parts: Sequence[str | int]) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of a text with control tokens in it, int64, and the characters (n, 2) each stands for.
+
+        A string is plain text, whatever it says; an int is the id of a control token (`controls`), and counts
+        as one character. LimitError for an id of another kind.
+        """
+        if self.kind in ("characters", "marked"):
+            raise ConfigError(f"a tokenizer of {self.kind} reads no control tokens: it needs bytes or bpe")
+        double, letters = self._shields.for_texts([part for part in parts if isinstance(part, str)])
+        for part in parts:
+            if not isinstance(part, str) and self.names.get(part) not in letters:
+                raise LimitError(f"token {part} is no control token: only those can be put into a text")
+        text = "".join(part if isinstance(part, str) else letters[self.names[part]] for part in parts)
+        as_utf8(text)
+        found = double.encode(text, add_special_tokens=False)
+        return np.array(found.ids, np.int64), np.array(found.offsets, np.int64).reshape(-1, 2)
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The tokens that `encode_parts` reads from no text: the special ones, and what looks like a tag."""
+        return self._shields.names
+
+    def enclose(self, ids: np.ndarray) -> np.ndarray:
+        """Ids between the special tokens that the tokenizer's template puts around one text, if any."""
+        before, after = around(self.inner)
+        return np.concatenate([before, ids, after])
+
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of ids; special tokens have none, bytes that are not UTF-8 become U+FFFD."""
-        return self.decode_bytes(ids).decode("utf-8", "replace")
+        data = self.decode_bytes(ids)
+        first = next((number for number in map(int, ids) if number not in self.special), None)
+        if first is not None and self.kind != "marked":
+            data = self.first_bytes(first) + data[len(self.token_bytes(first)) :]
+        return data.decode("utf-8", "replace")
+
+    def first_bytes(self, number: int) -> bytes:
+        """The bytes of a token that begins a text: some vocabularies drop the space in front of it there."""
+        if number in self.special or number not in self.names:
+            return self.token_bytes(number)
+        return self._spelling.first(self.names[number])
 
     def decode_bytes(self, ids: Sequence[int] | np.ndarray) -> bytes:
         """The bytes of ids, one token's after the other's: exact even in the middle of a character.
@@ -133,31 +190,16 @@ class Tokenizer:
         return self.inner.to_str(pretty=True)
 
     @cached_property
-    def _bytes(self) -> dict[int, bytes]:
-        spell = speller(self.record)
-        return {number: b"" if number in self.special else spell(name) for number, name in self.names.items()}
+    def _spelling(self) -> Spelling:
+        return speller(self.record)
 
     @cached_property
-    def _character_ids(self) -> np.ndarray:
-        points = {ord(name): number for number, name in self.names.items() if len(name) == 1}
-        table = np.full(max(points, default=0) + 2, -1, np.int64)
-        table[list(points)] = list(points.values())
-        return table
-
-    def _encode_characters(self, text: str) -> np.ndarray:
-        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-        table = self._character_ids
-        ids = table[np.minimum(points, len(table) - 1)]
-        if len(ids) and ids.min() < 0:
-            position = int(np.argmax(ids < 0))
-            raise LimitError(
-                f"character {text[position]!r} at position {position} is not among the {self.vocab} this "
-                "tokenizer knows: take it out, or train with bytes or bpe"
-            )
-        return ids
+    def _bytes(self) -> dict[int, bytes]:
+        spell = self._spelling.inside
+        return {number: b"" if number in self.special else spell(name) for number, name in self.names.items()}
 
     def _encode_marked(self, text: str) -> np.ndarray:
-        _utf8(text)
+        as_utf8(text)
         pieces = [piece for piece in text.split(WORD_BORDER) if piece]
         return np.array([self._piece_ids.get(piece, self.unknown) for piece in pieces], np.int64)
 
@@ -166,33 +208,12 @@ class Tokenizer:
         return {name: number for number, name in self.names.items() if number not in self.special}
 
     def _pieces(self, text: str) -> list[str]:
-        """A long text in pieces that encode independently; only where the pre-tokenizer is known to allow it.
+        """A long text in pieces that encode independently, where that is known to be right."""
+        as_utf8(text)
+        return before_newlines(text) if self._cuts_like_gpt2 else [text]
 
-        GPT-2's pattern ends a word before any newline that follows something other than white space, and
-        looks at nothing before the place where it stands.
-        """
-        _utf8(text)
-        if not self._cuts_like_gpt2:
-            return [text]
-        pieces, start = [], 0
-        while len(text) - start > PIECE_CHARACTERS:
-            cut = start + PIECE_CHARACTERS
-            while (cut := text.find("\n", cut)) > 0 and text[cut - 1].isspace():
-                cut += 1
-            if cut < 0:
-                break
-            pieces.append(text[start:cut])
-            start = cut
-        return [*pieces, text[start:]]
-
-    @cached_property
-    def _cuts_like_gpt2(self) -> bool:
-        cutter = self.record["pre_tokenizer"] or {}
-        cuts = cutter.get("type") == "ByteLevel" and cutter["use_regex"] and not cutter["add_prefix_space"]
-        plain = self.record["normalizer"] is None and all(
-            token["special"] for token in self.record["added_tokens"]
-        )
-        return cuts and plain
+    _characters = cached_property(lambda self: CharacterIds(self.names))
+    _cuts_like_gpt2 = cached_property(lambda self: cuts_like_gpt2(self.record))
 
     def _encode_pieces(self, batch: list[list[str]]) -> Iterator[np.ndarray]:
         encoded = iter(self._encode_batch([piece for pieces in batch for piece in pieces]))
@@ -201,7 +222,25 @@ class Tokenizer:
 
     def _encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         encodings = self.inner.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, np.int64) for encoding in encodings]
+        found = [np.array(encoding.ids, np.int64) for encoding in encodings]
+        for place, ids in enumerate(found):
+            if self._is_control[ids].any() or spelled_unknown(self.record, texts[place]):
+                # the model itself took text for a special token
+                double, _ = self._doubles.for_texts([texts[place]])
+                found[place] = np.array(double.encode(texts[place], add_special_tokens=False).ids, np.int64)
+        return found
+
+    @cached_property
+    def _is_control(self) -> np.ndarray:
+        return control_table(self.record, self.inner.get_vocab(with_added_tokens=True).values())
+
+    @cached_property
+    def _doubles(self) -> Doubles:
+        return Doubles(self.record, control_names(self.record))
+
+    @cached_property
+    def _shields(self) -> Doubles:
+        return Doubles(self.record, [*control_names(self.record), *tag_names(self.record)])
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -251,39 +290,6 @@ def train_tokenizer(kind: str, texts: Iterable[str], vocab: int | None = None) -
             return subword_tokenizer(texts, vocab)
         case _:
             raise ConfigError(f"tokenizer {kind!r}: unknown kind; {nearest(kind, KINDS)}")
-
-
-def load_tokenizer(path: str | Path, end: str = END) -> Tokenizer:
-    """Reads a `tokenizer.json`, ours or another's; FileFormatError names the rule it breaks."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputMissingError(f"{path}: no such tokenizer file; check the path")
-    if path.stat().st_size > MOST_FILE_BYTES:
-        raise FileFormatError(path, f"larger than {MOST_FILE_BYTES:,} bytes; this is no tokenizer.json")
-    try:
-        text = path.read_bytes().decode("utf-8")
-        check_record(path, json.loads(text))
-        return Tokenizer(tokenizers.Tokenizer.from_str(text), end)
-    except FileFormatError:
-        raise
-    except RecursionError:
-        raise FileFormatError(path, "nested too deeply; this is no tokenizer.json") from None
-    except (KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except BaseException as problem:  # the library raises bare Exception, and PanicException beside it
-        raise FileFormatError(
-            path, f"not a readable tokenizer.json ({problem}); save or fetch it again"
-        ) from None
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as problem:
-        half = text[problem.start]
-        raise LimitError(
-            f"character {half!r} at position {problem.start} is half a surrogate pair, not text"
-        ) from None
 
 
 def byte_level(vocab: dict[str, int], use_regex: bool) -> tokenizers.Tokenizer:

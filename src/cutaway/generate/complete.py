@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from cutaway.data.begin import begin_token, source_ids
+from cutaway.data.begin import begin_token, front_ids, source_ids
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.generate.decode import Decoding, check_prompts
 from cutaway.generate.sample import Sampling, check_whole
@@ -37,7 +37,7 @@ class Writer:
     """One row while it is written."""
 
     stream: TextStream
-    end: int | None
+    ends: frozenset[int]
     pieces: list[str] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Writer:
         """The text a token adds, and whether the row goes on."""
         self.tokens.append(token)
         self.log_probabilities.append(log_probability)
-        if token == self.end:
+        if token in self.ends:
             self.finish = "end"
         else:
             self.pieces.append(self.stream.push(token))
@@ -88,7 +88,7 @@ def complete(
     done: list[Completion] = []
     for first in range(0, len(encoded), batch):
         rows = range(first, min(first + batch, len(encoded)))
-        writers = [Writer(TextStream(tokenizer, stop), tokenizer.end) for _ in rows]
+        writers = [Writer(TextStream(tokenizer, stop, after=prompts[row]), tokenizer.ends) for row in rows]
         part = encoded[rows.start : rows.stop]
         decoding = Decoding(
             model,
@@ -119,7 +119,36 @@ def stream(
     Raises like `complete`, at the call and not at the first piece.
     """
     encoded, begin = encode(model, tokenizer, [prompt], max_tokens)
-    writer = Writer(TextStream(tokenizer, stop), tokenizer.end)
+    writer = Writer(TextStream(tokenizer, stop, after=prompt), tokenizer.ends)
+    return pieces(model, tokenizer, encoded, writer, max_tokens, sampling, begin)
+
+
+def stream_after(
+    model: AnyModel,
+    tokenizer: Tokenizer,
+    tokens: Sequence[int],
+    *,
+    max_tokens: int = 128,
+    sampling: Sampling | None = None,
+    stop: Sequence[str] = (),
+) -> Iterator[str]:
+    """`stream` behind tokens, as those of a conversation, which are read as they are."""
+    check_whole("max_tokens", max_tokens, 1, 2**31 - 1)
+    check_prompts(model, [list(tokens)], max_tokens)
+    writer = Writer(TextStream(tokenizer, stop), tokenizer.ends)
+    return pieces(model, tokenizer, [list(tokens)], writer, max_tokens, sampling, None)
+
+
+def pieces(
+    model: AnyModel,
+    tokenizer: Tokenizer,
+    encoded: list[list[int]],
+    writer: Writer,
+    max_tokens: int,
+    sampling: Sampling | None,
+    begin: int | None,
+) -> Iterator[str]:
+    """What is written for one row, piece by piece."""
     decoding = Decoding(
         model,
         encoded,
@@ -156,14 +185,17 @@ def encode(
     """The tokens of each prompt, and the token every target begins with where the model is an
     encoder-decoder.
 
-    A decoder's empty prompt is the beginning of a document: what comes after an end token.
+    A decoder reads a prompt behind what its tokenizer's template puts in front of a text. An empty prompt is
+    the beginning of a document: what comes after that, or after an end token.
     """
     check_whole("max_tokens", max_tokens, 1, 2**31 - 1)
     begin, ids_of = None, tokenizer.encode
     if isinstance(model, Pair):
         begin, ids_of = begin_token(tokenizer), partial(source_ids, tokenizer)
     encoded = [ids_of(prompt).tolist() for prompt in prompts]
-    if begin is None and tokenizer.end is not None:
-        encoded = [tokens or [tokenizer.end] for tokens in encoded]
+    if begin is None:
+        front = front_ids(tokenizer)
+        first = front or ([] if tokenizer.end is None else [tokenizer.end])
+        encoded = [[*front, *tokens] if tokens else first for tokens in encoded]
     check_prompts(model, encoded, max_tokens)
     return encoded, begin

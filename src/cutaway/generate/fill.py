@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cutaway.data.begin import borders
 from cutaway.data.masking import mask_id
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError
@@ -41,15 +42,15 @@ def fill(model: AnyModel, tokenizer: Tokenizer, text: str, best: int = 5) -> lis
         raise LimitError(f"the text has no {HOLE}: write it where a token is to be told")
     if best < 1:
         raise LimitError(f"best {best}: must be at least 1")
-    border = [] if tokenizer.end is None else [tokenizer.end]
-    ids, places = [*border], []
+    front, behind = borders(tokenizer)
+    ids, places = [*front], []
     *before, last = text.split(HOLE)
     for piece in before:
         # a byte-pair token begins with the space in front of its word
         ids += tokenizer.encode(piece.removesuffix(" ") if tokenizer.kind == "bpe" else piece).tolist()
         places.append(len(ids))
         ids.append(mask)
-    ids += [*tokenizer.encode(last).tolist(), *border]
+    ids += [*tokenizer.encode(last).tolist(), *behind]
     device = next(model.parameters()).device
     logits_EV = model(torch.tensor([ids], device=device))[0, places].float().cpu()
     found = logits_EV.softmax(-1).topk(min(best, logits_EV.size(-1)))

@@ -15,11 +15,14 @@ Utf8 = getincrementaldecoder("utf-8")
 
 
 class TextStream:
-    """The text of tokens as they come, up to the first stop string."""
+    """The text of tokens as they come, up to the first stop string, behind the text `after`: some
+    vocabularies drop the space in front of a token that begins a text.
+    """
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()):
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), after: str = " "):
         self.tokenizer, self.stops = tokenizer, StopStrings(stops)
         self._characters = Utf8("replace")
+        self._bytes = tokenizer.token_bytes if after else tokenizer.first_bytes
 
     @property
     def stopped(self) -> bool:
@@ -28,7 +31,8 @@ class TextStream:
 
     def push(self, token: int) -> str:
         """Takes a token; returns the text that is certain now, often none."""
-        return self.stops.push(self._characters.decode(self.tokenizer.token_bytes(token)))
+        data, self._bytes = self._bytes(token), self.tokenizer.token_bytes
+        return self.stops.push(self._characters.decode(data))
 
     def finish(self) -> str:
         """No more tokens come: returns the rest, an unfinished character as U+FFFD."""

@@ -82,11 +82,16 @@ class Single(Stack):
         state: State | None = None,
         tap: Tap = off,
     ) -> Tensor:
-        """Logits (B, L, V), or (B, C) from a classifying head. Taps as in `cutaway.models.sites`."""
+        """Logits (B, L, V), (B, C) from a classifying head, or, of a head `Vectors`, those (B, L, D).
+
+        Taps as in `cutaway.models.sites`.
+        """
         tap = standing(self, tap)
         x_BLD = self.features(tokens, padding_BL=padding_BL, segments_BL=segments_BL, state=state, tap=tap)
         if isinstance(self.head, heads.NextToken):
             return tap("logits", self.head(x_BLD, self.input.token.weight, tap.at("head")))
+        if isinstance(self.head, heads.Vectors):
+            return self.head(x_BLD, padding_BL, tap.at("head"))
         return tap("logits", self.head(x_BLD, padding_BL, tap.at("head")))
 
     def start(self, start_B: Tensor | None = None) -> State:

@@ -67,6 +67,20 @@ class NextToken(nn.Module):
         return logits_BLV
 
 
+@computes(spec.Pooler)
+class Pooler(nn.Module):
+    """BERT's dense and activation, of one vector a row."""
+
+    def __init__(self, plan: spec.Pooler, width: int):
+        super().__init__()
+        self.act = ACTIVATIONS[plan.act]
+        self.dense = nn.Linear(width, width)
+
+    def forward(self, pooled_BD: Tensor) -> Tensor:
+        """(B, D) -> (B, D)."""
+        return self.act(self.dense(pooled_BD))
+
+
 @computes(spec.Classify)
 class Classify(nn.Module):
     """Scores over classes from the first position, or from the mean of the real ones."""
@@ -76,6 +90,7 @@ class Classify(nn.Module):
         if plan.pool not in ("first", "mean"):
             raise ConfigError(f"classify: pool {plan.pool!r} is neither 'first' nor 'mean'")
         self.pool = plan.pool
+        self.pooler = part(plan.pooler, width) if plan.pooler else None
         self.out = nn.Linear(width, plan.classes)
 
     def forward(self, x_BLD: Tensor, padding_BL: Tensor | None = None, tap: Tap = off) -> Tensor:
@@ -87,4 +102,21 @@ class Classify(nn.Module):
         else:
             real_BLx = padding_BL[..., None].to(x_BLD.dtype)
             pooled_BD = (x_BLD * real_BLx).sum(1) / real_BLx.sum(1).clamp(min=1)
+        if self.pooler is not None:
+            pooled_BD = self.pooler(pooled_BD)
         return self.out(tap("pooled", pooled_BD))
+
+
+@computes(spec.Vectors)
+class Vectors(nn.Module):
+    """The last vectors themselves."""
+
+    def __init__(self, plan: spec.Vectors, width: int):
+        super().__init__()
+        self.pooler = part(plan.pooler, width) if plan.pooler else None
+
+    def forward(self, x_BLD: Tensor, padding_BL: Tensor | None = None, tap: Tap = off) -> Tensor:
+        """(B, L, D) -> the same. With a pooler, tap pooled is what it makes of the first position (B, D)."""
+        if self.pooler is not None and tap.wants("pooled"):
+            tap("pooled", self.pooler(x_BLD[:, 0]))
+        return x_BLD

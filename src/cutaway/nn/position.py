@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway import spec
-from cutaway.errors import ContextLengthError
+from cutaway.errors import ConfigError, ContextLengthError
 from cutaway.nn.part import computes
 
 
@@ -68,8 +68,25 @@ def rotation(plan: spec.Rotary, head_width: int, positions_BL: Tensor, dtype: to
     rotated = int(head_width * plan.fraction) // 2 * 2
     fine = torch.float64 if dtype == torch.float64 else torch.float32
     even = torch.arange(0, rotated, 2, device=positions_BL.device, dtype=fine)
-    angle_BLE = positions_BL[..., None].to(fine) * plan.theta ** (-even / rotated)
+    speed_E = stretched(plan.theta ** (-even / rotated), plan.scaling)
+    angle_BLE = positions_BL[..., None].to(fine) * speed_E
     return Rotation(angle_BLE.cos().to(dtype)[:, None], angle_BLE.sin().to(dtype)[:, None], plan.pairs)
+
+
+def stretched(speed_E: Tensor, plan: spec.Stretch | None) -> Tensor:
+    """How far each pair turns a position, (E,) -> (E,); ConfigError for a stretch that nobody computes."""
+    match plan:
+        case None:
+            return speed_E
+        case spec.Interpolated(factor=factor):
+            return speed_E / factor
+        case spec.ByParts(factor=factor, low=low, high=high, length=length):
+            turns_E = length * speed_E / (2 * math.pi)
+            kept_E = ((turns_E - low) / (high - low)).clamp(0, 1)
+            return speed_E * (kept_E + (1 - kept_E) / factor)
+    raise ConfigError(
+        f"{type(plan).__name__}: no such stretch of a rotation is built; known: Interpolated, ByParts"
+    )
 
 
 def rotate(x_BHLK: Tensor, rotation: Rotation) -> Tensor:

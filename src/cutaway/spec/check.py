@@ -32,6 +32,8 @@ RULES: dict[type, dict[str, Rule]] = {
     m.RMSNorm: {"eps": AMOUNT},
     m.MLP: {"hidden": COUNT},
     m.GatedMLP: {"hidden": COUNT},
+    m.Interpolated: {"factor": POSITIVE},
+    m.ByParts: {"factor": POSITIVE, "low": POSITIVE, "high": POSITIVE, "length": COUNT},
     m.Rotary: {"theta": POSITIVE, "fraction": PORTION},
     m.Attention: {
         "heads": COUNT,
@@ -163,6 +165,8 @@ def _misfits(part: Any) -> Iterator[tuple[str, str]]:
             yield from _seq2seq_misfits(part)
         case m.Stack():
             yield from _stack_misfits(part)
+        case m.ByParts(low=low, high=high) if low >= high:
+            yield "low", f"{low} must be less than high, {high}"
         case m.Patches(image=image, size=size) if image % size:
             yield "size", f"{size} does not divide image, {image}"
         case r.Reversal(shortest=shortest, longest=longest) if shortest > longest:

@@ -10,7 +10,7 @@ family needs what.
 from dataclasses import dataclass, field
 from typing import Literal
 
-Activation = Literal["relu", "relu_squared", "gelu", "gelu_tanh", "silu"]
+Activation = Literal["relu", "relu_squared", "gelu", "gelu_tanh", "silu", "tanh"]
 
 
 class Norm:
@@ -27,6 +27,10 @@ class Mixer:
 
 class Position:
     """Slot: what is added to the input so that order matters."""
+
+
+class Stretch:
+    """Slot: what makes a rotation slower, so that it reaches beyond the length it was trained with."""
 
 
 class Bias:
@@ -80,12 +84,32 @@ class GatedMLP(FeedForward):
 
 
 @dataclass(frozen=True)
+class Interpolated(Stretch):
+    """Chen et al. 2023: every pair turns `factor` times slower."""
+
+    factor: float
+
+
+@dataclass(frozen=True)
+class ByParts(Stretch):
+    """Llama 3.1: pairs that turn fewer than `low` times within `length` positions go `factor` times slower,
+    those that turn more than `high` times as before, those between by a blend of both.
+    """
+
+    factor: float
+    low: float
+    high: float
+    length: int
+
+
+@dataclass(frozen=True)
 class Rotary:
     """Su et al. 2021: the first `fraction` of each head is rotated; `pairs` says which numbers pair up."""
 
     theta: float = 10_000.0
     fraction: float = 1.0
     pairs: Literal["halves", "adjacent"] = "halves"
+    scaling: Stretch | None = None
 
 
 @dataclass(frozen=True)
@@ -216,11 +240,26 @@ class NextToken(Head):
 
 
 @dataclass(frozen=True)
+class Pooler:
+    """BERT's dense layer and activation behind what is pooled."""
+
+    act: Activation = "tanh"
+
+
+@dataclass(frozen=True)
 class Classify(Head):
     """Scores over classes, from the first position or from the mean of all."""
 
     classes: int
     pool: Literal["first", "mean"] = "first"
+    pooler: Pooler | None = None
+
+
+@dataclass(frozen=True)
+class Vectors(Head):
+    """No predictions but the last vectors themselves; BERT keeps a `pooler` of the first one beside them."""
+
+    pooler: Pooler | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ directory.
 """
 
 from cutaway.store.disk import Failure, not_saved
-from cutaway.store.files import append_line, keep_lines, read_lines, sync_file, write_file
+from cutaway.store.files import append_line, keep_lines, read_lines, stream_file, sync_file, write_file
 from cutaway.store.folders import MANIFEST, sweep, verify_folder, verify_sizes, write_folder
 from cutaway.store.lock import DirectoryLock
 
@@ -19,6 +19,7 @@ __all__ = [
     "keep_lines",
     "not_saved",
     "read_lines",
+    "stream_file",
     "sweep",
     "sync_file",
     "verify_folder",

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from cutaway.errors import SaveError
 
@@ -96,7 +97,12 @@ def sync_path(path: Path) -> None:
 
 def write_synced(path: Path, data: bytes) -> None:
     """Makes a new file and brings its bytes to the disk."""
+    fill_synced(path, lambda file: file.write(data))
+
+
+def fill_synced(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    """Makes a new file of what `fill` writes and brings its bytes to the disk."""
     with open(path, "xb") as file:
-        file.write(data)
+        fill(file)
         file.flush()
         os.fsync(file.fileno())

@@ -4,11 +4,13 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from cutaway.errors import FileFormatError
 from cutaway.store.disk import (
     Failure,
     check_space,
+    fill_synced,
     free_bytes,
     make_folder,
     not_saved,
@@ -16,7 +18,6 @@ from cutaway.store.disk import (
     reason,
     sync_path,
     temporary_beside,
-    write_synced,
 )
 
 BLOCK_BYTES = 2**16
@@ -24,21 +25,28 @@ BLOCK_BYTES = 2**16
 
 def write_file(target: Path, data: bytes, *, failure: Failure = not_saved) -> None:
     """Makes or replaces a file in one instant; OSErrors are met as in `write_folder`."""
+    stream_file(target, lambda file: file.write(data), need=len(data), failure=failure)
+
+
+def stream_file(
+    target: Path, fill: Callable[[IO[bytes]], object], *, need: int, failure: Failure = not_saved
+) -> None:
+    """`write_file` for what is written piece by piece, `need` bytes in all; `fill` is called at each try."""
     target = Path(target)
 
     def attempt() -> None:
         make_folder(target.parent)
-        check_space(target.parent, len(data))
+        check_space(target.parent, need)
         beside = temporary_beside(target)
         try:
-            write_synced(beside, data)
+            fill_synced(beside, fill)
             os.replace(beside, target)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
 
-    persist(attempt, target, len(data), failure)
-    persist(lambda: sync_path(target.parent), target, len(data), failure)
+    persist(attempt, target, need, failure)
+    persist(lambda: sync_path(target.parent), target, need, failure)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -18,13 +18,12 @@ from cutaway import store
 from cutaway.errors import CheckpointSaveError, FileFormatError
 from cutaway.train.loop import Training
 from cutaway.weights.run import check_weights, list_checkpoints, read_tensors, step_of
+from cutaway.weights.safe import put_tensors
 
 FORMAT = 1
 FOLDER = "checkpoints"
 REPLACED = "replaced-"  # in front of the name of one that is being written anew
 KEPT = 2  # the newest, and the one before it in case the newest turns out damaged
-TYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", torch.int64: "I64"}
-ALIGNMENT = 8
 
 
 def save_checkpoint(
@@ -96,22 +95,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
     (The library's own writer reports a full disk as an error of its own kind.)
     """
-    header: dict[str, object] = {}
-    end = 0
-    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].element_size()))  # keeps all aligned
-    for name, tensor in tensors.items():
-        begin, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": TYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [begin, end],
-        }
-    told = json.dumps(header).encode()
-    told += b" " * (-len(told) % ALIGNMENT)
     with open(path, "xb") as file:
-        file.write(len(told).to_bytes(8, "little") + told)
-        for tensor in tensors.values():
-            file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        put_tensors(file, tensors)
 
 
 def put_aside(run: Path, good: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cutaway import spec
 from cutaway.data.batches import permute
+from cutaway.data.begin import borders
 from cutaway.data.mixing import mix, seed_key
 from cutaway.data.sentences import Sentences, read_labelled
 from cutaway.data.text import Document
@@ -156,16 +157,16 @@ class Classifying:
 
 
 def encode_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int | None = None) -> list[np.ndarray]:
-    """The ids of each sentence, int64, between end tokens where the tokenizer has one; cut to `length`.
+    """The ids of each sentence, int64, between the tokenizer's borders; cut to `length`.
 
     Raises LimitError where `length` leaves no room for a token of the sentence, or it has none.
     """
-    border = np.array([] if tokenizer.end is None else [tokenizer.end], np.int64)
-    room = None if length is None else length - 2 * len(border)
+    before, after = (np.array(ids, np.int64) for ids in borders(tokenizer))
+    room = None if length is None else length - len(before) - len(after)
     if room is not None and room < 1:
         raise LimitError(f"run.length: {length} leaves no room for a sentence; take at least 3")
     named = (Document(f"sentence {number}", text) for number, text in enumerate(texts))
-    rows = [np.concatenate([border, ids[:room], border]) for ids in tokenizer.encode_documents(named)]
+    rows = [np.concatenate([before, ids[:room], after]) for ids in tokenizer.encode_documents(named)]
     if empty := [number for number, row in enumerate(rows) if not len(row)]:
         raise LimitError(f"sentence {empty[0]} has no token: give a sentence")
     return rows

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cutaway import spec, store
-from cutaway.data.tokenizer import Tokenizer, load_tokenizer
+from cutaway.data.loading import load_tokenizer
+from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, FileFormatError, InputMissingError, OutputExistsError
 from cutaway.spec.read import read_recipe
 from cutaway.spec.write import write_model, write_recipe, write_record

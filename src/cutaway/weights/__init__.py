@@ -7,8 +7,8 @@ from cutaway.weights.run import (
     list_checkpoints,
     newest_checkpoint,
     read_run,
-    read_tensors,
 )
+from cutaway.weights.safe import read_tensors
 
 __all__ = [
     "Checkpoint",

@@ -16,16 +16,16 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from cutaway import spec, store
-from cutaway.data.tokenizer import Tokenizer, load_tokenizer
+from cutaway.data.loading import load_tokenizer
+from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, FileFormatError, InputMissingError, nearest
 from cutaway.models import AnyModel, build
 from cutaway.spec.read import read_model, read_recipe, read_table
+from cutaway.weights.safe import read_tensors
 
 NAME = re.compile(r"step-(\d{6,})")
 MOST_NAMED = 4
@@ -154,16 +154,6 @@ def read_asked(path: Path) -> spec.Recipe:
         return read_recipe(path)
     except ConfigError as problem:
         raise FileFormatError(path, str(problem).removeprefix(f"{path}: ")) from None
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, mapped; FileFormatError where it is none."""
-    if not path.is_file():
-        raise InputMissingError(f"{path}: no such file; the checkpoint is not one of ours")
-    try:
-        return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as problem:
-        raise FileFormatError(path, f"not a safetensors file ({problem}); save or copy it again") from None
 
 
 def assign(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

@@ -10,9 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cutaway.data.begin import begin_token
+from cutaway.data.loading import load_tokenizer
 from cutaway.data.pairing import SPECIAL, Codes, joint_tokenizer, marked_tokenizer
 from cutaway.data.spelling import join_marks
-from cutaway.data.tokenizer import UNKNOWN, Tokenizer, load_tokenizer
+from cutaway.data.tokenizer import UNKNOWN, Tokenizer
 from cutaway.errors import ConfigError, FileFormatError, InputMissingError, LimitError
 
 MULTI30K = Path(__file__).parents[3] / "../shared/data/multi30k"

@@ -11,15 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cutaway.data.cutting import PIECE_CHARACTERS
+from cutaway.data.loading import load_tokenizer
 from cutaway.data.spelling import BYTE_CHARACTERS
 from cutaway.data.text import Document
-from cutaway.data.tokenizer import (
-    PIECE_CHARACTERS,
-    byte_tokenizer,
-    load_tokenizer,
-    subword_tokenizer,
-    train_tokenizer,
-)
+from cutaway.data.tokenizer import byte_tokenizer, subword_tokenizer, train_tokenizer
 from cutaway.errors import ConfigError, CutawayError, FileFormatError, InputMissingError, LimitError
 
 SHAKESPEARE = Path(__file__).parents[3] / "../shared/data/tinyshakespeare/input.txt"

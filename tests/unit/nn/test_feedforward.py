@@ -16,6 +16,7 @@ FORMULAS = {
     "gelu": lambda x: x * (1 + torch.erf(x / 2**0.5)) / 2,
     "gelu_tanh": lambda x: x / 2 * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))),
     "silu": lambda x: x / (1 + torch.exp(-x)),
+    "tanh": lambda x: (torch.exp(x) - torch.exp(-x)) / (torch.exp(x) + torch.exp(-x)),
 }
 
 

@@ -39,7 +39,7 @@ def test_a_file_cut_short_is_refused(cut, tmp_path):
     path = tmp_path / "x.safetensors"
     write_tensors(path, TENSORS)
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(FileFormatError, match=r"x\.safetensors: not a safetensors file"):
+    with pytest.raises(FileFormatError, match=r"x\.safetensors, byte \d+: .*(no safeten|cut off|missing)"):
         read_tensors(path)
 
 

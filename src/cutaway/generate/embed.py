@@ -1,0 +1,86 @@
+"""Texts as vectors: of the last layer's vectors the mean over a text's tokens, or the first one.
+
+The mean over real tokens, normalised, is what sentence encoders such as MiniLM are trained for (Reimers &
+Gurevych 2019).
+
+B batch   L position   D width
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cutaway.data.begin import borders
+from cutaway.data.tokenizer import Tokenizer
+from cutaway.errors import ConfigError, LimitError, nearest
+from cutaway.models import AnyModel, Single
+
+POOLS = ("mean", "cls")
+TEXTS_AT_ONCE = 64
+
+
+@torch.no_grad()
+def embed(
+    model: AnyModel,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    pool: str = "mean",
+    normalise: bool = True,
+    length: int | None = None,
+) -> Tensor:
+    """A vector for each text, (B, D), on the processor; `pool` is mean or cls, the first position.
+
+    Each text stands in the tokenizer's template, or between end tokens where it has none; of one longer than
+    `length` tokens the beginning counts. Raises ConfigError for a model that is no encoder of text,
+    LimitError for a text without a token.
+    """
+    if pool not in POOLS:
+        raise ConfigError(f"pool {pool!r}: unknown; {nearest(pool, POOLS)}")
+    if not isinstance(model, Single) or tokenizer is None:
+        raise ConfigError("embedding needs one stack that reads text, such as BERT")
+    rows = [template_ids(tokenizer, text, length) for text in texts]
+    if empty := [number for number, row in enumerate(rows) if not len(row)]:
+        raise LimitError(f"text {empty[0]} has no token: give some text")
+    device = next(model.parameters()).device
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))  # alike lengths, little padding
+    found: dict[int, Tensor] = {}
+    for first in range(0, len(order), TEXTS_AT_ONCE):
+        places = order[first : first + TEXTS_AT_ONCE]
+        tokens_BL, padding_BL = side_by_side([rows[place] for place in places])
+        x_BLD = model.features(tokens_BL.to(device), padding_BL=padding_BL.to(device)).float().cpu()
+        vectors_BD = pooled(x_BLD, padding_BL, pool)
+        vectors_BD = F.normalize(vectors_BD, dim=-1) if normalise else vectors_BD
+        found |= dict(zip(places, vectors_BD, strict=True))
+    width = model.plan.width
+    return torch.stack([found[place] for place in range(len(rows))]) if rows else torch.empty(0, width)
+
+
+def template_ids(tokenizer: Tokenizer, text: str, length: int | None = None) -> np.ndarray:
+    """The ids of a text as its model reads it, int64, at most `length` of them, the template's included."""
+    ids = tokenizer.encode(text)
+    before, after = borders(tokenizer)
+    room = None if length is None else length - len(before) - len(after)
+    if room is not None and room < 1:
+        raise LimitError(f"length {length} leaves no room for a token between the template's")
+    return np.concatenate([before, ids[:room], after]).astype(np.int64)
+
+
+def side_by_side(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Rows in one tensor of ids (B, L), filled up behind, and where they are real (B, L)."""
+    lengths_B = torch.tensor([len(row) for row in rows])
+    padding_BL = torch.arange(int(lengths_B.max()))[None] < lengths_B[:, None]
+    tokens_BL = torch.zeros(padding_BL.shape, dtype=torch.long)
+    tokens_BL[padding_BL] = torch.from_numpy(np.concatenate(rows))
+    return tokens_BL, padding_BL
+
+
+def pooled(x_BLD: Tensor, padding_BL: Tensor, pool: str) -> Tensor:
+    """One vector a row, (B, L, D) -> (B, D)."""
+    if pool == "cls":
+        return x_BLD[:, 0]
+    real_BLx = padding_BL[..., None].to(x_BLD.dtype)
+    return (x_BLD * real_BLx).sum(1) / real_BLx.sum(1)

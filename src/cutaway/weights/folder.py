@@ -1,0 +1,129 @@
+"""A Hugging Face folder, or hub id, read into a model: config.json, safetensors in one file or several.
+
+The model is made on the meta device, held against the file's header, and given the mapped tensors: what a
+model of N bytes costs is N bytes of file cache (what lies turned in the file, or changes its type, is
+copied). Nothing here imports what a file names, and a path that is there is never looked up anywhere else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutaway import spec
+from cutaway.errors import ConfigError, FileFormatError, InputMissingError
+from cutaway.models import AnyModel, build
+from cutaway.weights.config import Table, read_config, read_object
+from cutaway.weights.families import family_of
+from cutaway.weights.hub import local_folder
+from cutaway.weights.keys import read_keys
+from cutaway.weights.pickled import refuse_pickled_folder
+from cutaway.weights.run import as_dtype
+from cutaway.weights.safe import read_tensors
+from cutaway.weights.shards import read_shards
+
+CONFIG, GENERATION = "config.json", "generation_config.json"
+SENTENCES = "sentence_bert_config.json"  # of sentence encoders: to what length they were trained
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model as its files have it, in evaluation mode.
+
+    `length` is how many positions it was made for, None where it reads no tokens; `labels` name its classes.
+    `config` and `generation` are the tables of the two files; `notices` say what of them was not understood
+    and which tensors were left out.
+    """
+
+    model: AnyModel
+    config: Mapping[str, Any]
+    length: int | None = None
+    labels: tuple[str, ...] = ()
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    path: Path = Path()
+
+    @property
+    def plan(self) -> spec.Model:
+        """What the model is, as data."""
+        return self.model.plan
+
+    def token(self, name: str) -> int | None:
+        """The id that the files give for `eos`, `bos`, `pad`, `decoder_start` ...; of several the first."""
+        for table in (self.generation, self.config):
+            value = table.get(f"{name}_token_id")
+            value = value[0] if isinstance(value, list) and value else value
+            if type(value) is int and value >= 0:
+                return value
+        return None
+
+
+def read_folder(
+    path: str | Path, *, device: str | torch.device = "cpu", dtype: str | torch.dtype | None = None
+) -> Pretrained:
+    """The model of a Hugging Face folder or hub id.
+
+    `dtype` is what the weights are turned into; None keeps what the file has, the widest of several. Raises
+    InputMissingError where there is nothing to read, FileFormatError naming the file and what is wrong.
+    """
+    kind = as_dtype(dtype)
+    folder = local_folder(path)
+    table = read_config(folder / CONFIG)
+    file, tensors = folder_tensors(folder)
+    generation = read_object(folder / GENERATION) if (folder / GENERATION).is_file() else {}
+    found = assemble(table, tensors, file, generation=generation, device=device, dtype=kind, folder=folder)
+    if found.length is None or not (folder / SENTENCES).is_file():
+        return found
+    most = read_config(folder / SENTENCES).optional("max_seq_length") or found.length
+    return replace(found, length=min(found.length, most))
+
+
+def folder_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    """The weights of a folder, mapped, and the file that errors about them name."""
+    if (folder / WEIGHTS).is_file():
+        return folder / WEIGHTS, read_tensors(folder / WEIGHTS)
+    if (folder / INDEX).is_file():
+        return folder / INDEX, read_shards(folder / INDEX)
+    refuse_pickled_folder(folder)
+    raise InputMissingError(f"{folder}: has neither {WEIGHTS} nor {INDEX}; fetch the weights too")
+
+
+def assemble(
+    table: Table,
+    tensors: Mapping[str, Tensor],
+    path: str | Path,
+    *,
+    generation: Mapping[str, Any] | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    folder: Path = Path(),
+) -> Pretrained:
+    """The model that a config and tensors of the same layout are; `path` is the file that errors name.
+
+    Raises FileFormatError where they do not fit together.
+    """
+    family = family_of(table)
+    config = family.read(table, tensors)
+    unknown = table.unknown(family.harmless)
+    try:
+        model = build(config.plan, device="meta")
+    except (ConfigError, RuntimeError) as problem:
+        raise FileFormatError(table.path, f"describes no model: {problem}") from None
+    found, left = read_keys(family.keys(config.plan), dict(model.named_parameters()), tensors, path)
+    model.load_state_dict(found, strict=False, assign=True)
+    model = model.eval().to(device=device, dtype=dtype or widest(found))
+    notices = [f"{table.path}: {key[:80]} is unknown and changes nothing" for key in unknown]
+    notices += [f"{path}: {name} is left out, this model has no use for it" for name in left]
+    return Pretrained(
+        model, table.values, config.length, config.labels, generation or {}, tuple(notices), folder
+    )
+
+
+def widest(tensors: Mapping[str, Tensor]) -> torch.dtype:
+    """The floating-point type that holds those of all tensors."""
+    return reduce(torch.promote_types, {tensor.dtype for tensor in tensors.values()})

@@ -1,0 +1,79 @@
+"""A model in one file that says all of itself, GGUF or llama2.c, read as its Hugging Face folder would be."""
+
+from pathlib import Path
+
+import torch
+
+from cutaway.data.tokenizer import Tokenizer
+from cutaway.data.vocabularies import gguf_vocabulary, llama2c_vocabulary
+from cutaway.errors import FileFormatError, InputMissingError
+from cutaway.weights import llama2c
+from cutaway.weights.config import Table
+from cutaway.weights.folder import Pretrained, assemble
+from cutaway.weights.gguf import hugging_face, read_gguf
+from cutaway.weights.gguf.header import MAGIC
+from cutaway.weights.pickled import check_not_pickled
+from cutaway.weights.run import as_dtype
+
+VOCABULARY = "tokenizer.bin"  # beside a llama2.c model; or the only file there whose name begins so
+
+
+def read_file(
+    path: str | Path, *, device: str | torch.device = "cpu", dtype: str | torch.dtype | None = None
+) -> Pretrained:
+    """The model of a GGUF or llama2.c file, known by its first bytes or else by its size.
+
+    `dtype` is what the weights are turned into, None is fp32. Raises InputMissingError where there is no such
+    file, FileFormatError naming the file and what is wrong, or what of the model cannot be represented.
+    """
+    path, kind = Path(path), as_dtype(dtype) or torch.float32
+    first = beginning(path)
+    if first[:4] == MAGIC:
+        config, tensors = hugging_face(read_gguf(path))
+    elif path.suffix == ".safetensors" or first[8:] == b"{":
+        raise FileFormatError(path, "holds tensors, but not what to do with them: give the folder it is from")
+    else:
+        if path.suffix != ".bin":
+            check_not_pickled(path, first)
+        config, tensors = llama2c.hugging_face(llama2c.read_llama2c(path))
+    return assemble(Table(config, path), tensors(kind), path, device=device, dtype=kind, folder=path)
+
+
+def read_tokenizer(path: str | Path, vocab: int) -> Tokenizer:
+    """The tokenizer of such a model with `vocab` tokens: in a GGUF file, beside a llama2.c one.
+
+    Raises InputMissingError where there is none, FileFormatError where it is none that can be read.
+    """
+    path = Path(path)
+    if beginning(path)[:4] == MAGIC:
+        return gguf_vocabulary(read_gguf(path).metadata, path)
+    beside = vocabulary_beside(path)
+    found = llama2c.read_vocabulary(beside, vocab)
+    return llama2c_vocabulary(found.pieces, [float(score) for score in found.scores], beside)
+
+
+def read_chat_template(path: str | Path) -> str | None:
+    """The chat template in a GGUF file, None where it has none, as a llama2.c file."""
+    if beginning(Path(path))[:4] != MAGIC:
+        return None
+    found = read_gguf(path).metadata.get("tokenizer.chat_template")
+    return found if isinstance(found, str) else None
+
+
+def vocabulary_beside(path: Path) -> Path:
+    """The file with the vocabulary of a llama2.c model; InputMissingError where nothing tells which it is."""
+    found = [each for each in path.parent.glob("tok*.bin") if each != path]
+    if path.parent / VOCABULARY in found:
+        return path.parent / VOCABULARY
+    if len(found) != 1:
+        raise InputMissingError(f"{path}: its vocabulary is another file; put it beside as {VOCABULARY}")
+    return found[0]
+
+
+def beginning(path: Path) -> bytes:
+    """The first nine bytes of a file; InputMissingError where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(9)
+    except OSError as problem:
+        raise InputMissingError(f"{path}: cannot be read ({problem.strerror}); check the path") from None
