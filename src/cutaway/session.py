@@ -34,7 +34,7 @@ from cutaway.weights.export import save_pretrained
 from cutaway.weights.folder import read_folder
 from cutaway.weights.hub import means_model
 from cutaway.weights.run import check_vocabulary, read_run
-from cutaway.weights.single_file import read_chat_template, read_file, read_tokenizer
+from cutaway.weights.single_file import read_file, read_words
 
 TOKENS_AT_ONCE = 8_192
 DEFAULT_TOKENS = 128
@@ -262,9 +262,8 @@ def load_file(path: str | Path, device: str | torch.device, dtype: str | torch.d
     """A session with the model of a GGUF or llama2.c file."""
     found = read_file(path, device=device, dtype=dtype)
     assert isinstance(found.plan, spec.Single) and isinstance(found.plan.input, spec.Tokens)
-    tokenizer = read_tokenizer(path, found.plan.input.vocab)
+    tokenizer, template = read_words(path, found.plan.input.vocab)
     check_vocabulary(Path(path), tokenizer, found.plan)
-    template = read_chat_template(path)
     return Session(found.model, tokenizer, found.length, Path(path), labels=found.labels, template=template)
 
 

@@ -39,7 +39,5 @@ def borders(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     if tokenizer.kind != "bpe" or tokenizer.record["post_processor"] is None:
         end = [] if tokenizer.end is None else [tokenizer.end]
         return end, end
-    around = tokenizer.inner.encode("", add_special_tokens=True).ids
-    example = tokenizer.inner.encode("a", add_special_tokens=True).special_tokens_mask
-    front = example.index(0) if 0 in example else len(around)
-    return around[:front], around[front:]
+    before, after = around(tokenizer.inner)
+    return before.tolist(), after.tolist()

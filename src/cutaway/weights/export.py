@@ -119,7 +119,7 @@ def own_ids(tokenizer: Tokenizer | None) -> dict[str, Any]:
     if tokenizer is None:
         return {}
     begin = tokenizer.start if tokenizer.begin is None else tokenizer.begin
-    ends = sorted(end for end in tokenizer.ends if end is not None)
+    ends = sorted(tokenizer.ends)
     end = ends if len(ends) > 1 else tokenizer.end
     ids = {"bos_token_id": begin, "eos_token_id": end, "pad_token_id": tokenizer.pad}
     return ids | ({} if tokenizer.start is None else {"decoder_start_token_id": tokenizer.start})

@@ -15,6 +15,7 @@ from cutaway.weights.gguf.header import MAGIC
 from cutaway.weights.pickled import check_not_pickled
 from cutaway.weights.run import as_dtype
 
+TEMPLATE = "tokenizer.chat_template"
 VOCABULARY = "tokenizer.bin"  # beside a llama2.c model; or the only file there whose name begins so
 
 
@@ -39,25 +40,20 @@ def read_file(
     return assemble(Table(config, path), tensors(kind), path, device=device, dtype=kind, folder=path)
 
 
-def read_tokenizer(path: str | Path, vocab: int) -> Tokenizer:
-    """The tokenizer of such a model with `vocab` tokens: in a GGUF file, beside a llama2.c one.
+def read_words(path: str | Path, vocab: int) -> tuple[Tokenizer, str | None]:
+    """The tokenizer of such a model with `vocab` tokens, in a GGUF file or beside a llama2.c one, and the
+    chat template, where a GGUF file has one.
 
     Raises InputMissingError where there is none, FileFormatError where it is none that can be read.
     """
     path = Path(path)
     if beginning(path)[:4] == MAGIC:
-        return gguf_vocabulary(read_gguf(path).metadata, path)
+        metadata = read_gguf(path).metadata
+        template = metadata.get(TEMPLATE)
+        return gguf_vocabulary(metadata, path), template if isinstance(template, str) else None
     beside = vocabulary_beside(path)
     found = llama2c.read_vocabulary(beside, vocab)
-    return llama2c_vocabulary(found.pieces, [float(score) for score in found.scores], beside)
-
-
-def read_chat_template(path: str | Path) -> str | None:
-    """The chat template in a GGUF file, None where it has none, as a llama2.c file."""
-    if beginning(Path(path))[:4] != MAGIC:
-        return None
-    found = read_gguf(path).metadata.get("tokenizer.chat_template")
-    return found if isinstance(found, str) else None
+    return llama2c_vocabulary(found.pieces, [float(score) for score in found.scores], beside), None
 
 
 def vocabulary_beside(path: Path) -> Path:

@@ -1,4 +1,5 @@
-"""The vocabulary inside a GGUF file, from its metadata: the values under `tokenizer.ggml.*`, as plain Python.
+"""The vocabulary inside a GGUF file, from its metadata: the values under `tokenizer.ggml.*`, arrays of
+numbers as lists or NumPy's.
 
 model "gpt2": byte-level pairs with `merges`; "llama": pieces with scores, joined best first; "t5": unigram
 pieces. `token_type` counts as sentencepiece does: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6
