@@ -117,12 +117,14 @@ def test_every_sentence_is_read_once_an_epoch_in_an_order_of_its_own(folder):
 def test_parts_are_the_sentences_and_their_classes(folder):
     task = classifying(folder, replace(TOY, batch=8, accumulate=2))
     numbers, parts = task.example_ids(3), task.parts(3)
+    numbers.sort(key=lambda number: len(task.rows[number]))
     assert [part.scored for part in parts] == [4, 4] and task.labels == ("no", "yes")
     targets = torch.cat([part.targets for part in parts]).tolist()
     assert [task.labels[target] for target in targets] == [task.train.labels[number] for number in numbers]
     (read,), (real,) = parts[1].inputs, parts[1].paddings
     assert task.tokenizer.decode(read[0][real[0]].numpy()) == task.train.texts[numbers[4]]
     assert read.size(1) == int(real.sum(1).max()) < 16
+    assert parts[0].inputs[0].size(1) <= int(real.sum(1).min()), "the short rows are padded to one another"
     compiled = classifying(folder, replace(TOY, batch=8, accumulate=2, compile="on")).parts(3)
     assert {part.inputs[0].size(1) for part in compiled} == {16}, "one shape, compiled once"
 
