@@ -115,7 +115,9 @@ class AdamW(Optimizer):
 
 @dataclass(frozen=True)
 class Muon(Optimizer):
-    """Jordan et al. 2024 for the matrices inside the blocks; `others` for all the rest."""
+    """Jordan et al. 2024 for the matrices inside blocks and recurrent or convolutional layers, and what they
+    attend with; `others` for all the rest.
+    """
 
     rate: float = 0.02
     momentum: float = 0.95

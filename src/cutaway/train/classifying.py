@@ -84,7 +84,7 @@ class Classifying:
         raise ConfigError("data Labelled trains a Single with an input of Tokens and a head of Classify")
 
     def parts(self, step: int) -> list[Batch]:
-        """The micro-batches of a step: the shortest rows first, so that little of a micro-batch is padding."""
+        """The micro-batches of a step, the shortest rows first, so that little of them is padding."""
         numbers, size = self.example_ids(step), self.run.batch // self.run.accumulate
         numbers.sort(key=lambda place: len(self.rows[place]))
         return [

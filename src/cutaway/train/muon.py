@@ -3,7 +3,8 @@
 The update is torch.optim.Muon's. There each matrix is orthogonalised alone, and in a small model the calls
 cost more than the arithmetic; here the matrices of one shape go through the iteration as one batch. There the
 iteration is in bf16, which a processor without such kernels computes at a tenth of fp32's speed; here it is
-in the precision the run computes in.
+in the precision the run computes in. A convolution's kernel is the matrix that its unfolded input is
+multiplied by: a row for each output.
 
 E matrices of one shape   L rows (the fewer)   M columns
 """
@@ -19,10 +20,8 @@ ITERATIONS = 5
 EPS = 1e-7
 
 
-class Muon(torch.optim.Muon):
-    """torch.optim.Muon, its state and its rates, stepping all matrices of a shape at once, iterating in
-    `dtype`.
-    """
+class Muon(torch.optim.Optimizer):
+    """torch.optim.Muon's steps, state and rates; all matrices of a shape at once, iterating in `dtype`."""
 
     def __init__(
         self,
@@ -33,7 +32,7 @@ class Muon(torch.optim.Muon):
         weight_decay: float = 0.0,
         dtype: torch.dtype = torch.bfloat16,
     ):
-        super().__init__(matrices, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.dtype = dtype
 
     @torch.no_grad()
@@ -44,13 +43,13 @@ class Muon(torch.optim.Muon):
             for matrix in group["params"]:
                 if matrix.grad is not None:
                     shapes[matrix.shape].append(matrix)
-            for (rows, columns), matrices in shapes.items():
-                updates_ELM = orthogonalise(
-                    torch.stack([self._momentum(matrix, group["momentum"]) for matrix in matrices])
-                )
-                rate = group["lr"] * math.sqrt(max(1, rows / columns))
-                for matrix, update in zip(matrices, updates_ELM, strict=True):
-                    matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-rate)
+            for shape, matrices in shapes.items():
+                updates = torch.stack([self._momentum(matrix, group["momentum"]) for matrix in matrices])
+                updates_ELM = orthogonalise(updates.flatten(2))
+                rate = group["lr"] * math.sqrt(max(1, updates_ELM.size(1) / updates_ELM.size(2)))
+                for matrix, update_LM in zip(matrices, updates_ELM, strict=True):
+                    matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                    matrix.add_(update_LM.view(shape), alpha=-rate)
 
     def _momentum(self, matrix: Tensor, momentum: float) -> Tensor:
         """The gradient looked at from where momentum leads."""

@@ -1,4 +1,4 @@
-"""Optimisers: torch's fused AdamW, and Muon for the matrices inside the blocks."""
+"""Optimisers: torch's fused AdamW, and Muon for the matrices between the input and the head."""
 
 import warnings
 from collections import defaultdict
@@ -14,6 +14,7 @@ FIELDS: dict[type[torch.optim.Optimizer], set[str]] = {
     torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
     Muon: {"momentum_buffer"},
 }
+HIDDEN = {"blocks", "layers", "look"}  # in the name of what stands between the input and the head
 
 
 class Optimizers:
@@ -28,10 +29,11 @@ class Optimizers:
             case spec.AdamW():
                 self.parts = [_adamw(self.names, plan)]
             case spec.Muon():
-                matrices = {p: n for p, n in self.names.items() if p.dim() == 2 and "blocks." in n}
+                matrices = {p: n for p, n in self.names.items() if p.dim() > 1 and HIDDEN & set(n.split("."))}
                 if not matrices:
                     raise ConfigError(
-                        "optimizer Muon steps the matrices of blocks, and this model has none: take AdamW"
+                        "optimizer Muon steps the matrices of blocks and layers, and this model has none: "
+                        "take AdamW"
                     )
                 rest = {p: n for p, n in self.names.items() if p not in matrices}
                 muon = Muon(

@@ -80,3 +80,14 @@ def test_a_matrix_without_a_gradient_stays():
         True,
         True,
     ]
+
+
+def test_a_kernel_steps_as_the_matrix_of_its_unfolded_input():
+    torch.manual_seed(0)
+    kernel, flat = nn.Parameter(torch.randn(12, 4, 3)), nn.Parameter(torch.empty(12, 12))
+    flat.data = kernel.data.flatten(1).clone()
+    kernel.grad = torch.randn(12, 4, 3)
+    flat.grad = kernel.grad.flatten(1).clone()
+    Muon([kernel], lr=0.1).step()
+    Muon([flat], lr=0.1).step()
+    assert torch.equal(kernel.detach().flatten(1), flat.detach())

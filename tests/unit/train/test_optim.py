@@ -143,7 +143,20 @@ def test_an_unknown_optimizer_is_refused():
         Optimizers(build(plan()), spec.Optimizer())
 
 
-@pytest.mark.parametrize("made", [spec.lstm, spec.bahdanau, spec.gehring])
-def test_muon_refuses_a_model_without_blocks(made):
-    with pytest.raises(ConfigError, match="Muon steps the matrices of blocks"):
-        Optimizers(build(made(layers=1, width=16, vocab=30)), MUON)
+@pytest.mark.parametrize("made", [spec.lstm, spec.bahdanau, spec.luong, spec.gehring])
+def test_muon_has_the_matrices_of_recurrent_and_convolutional_layers(made):
+    model = build(made(layers=1, width=16, vocab=30))
+    optimizers = Optimizers(model, MUON)
+    muon, adamw = (
+        {optimizers.names[p] for group in part.param_groups for p in group["params"]}
+        for part in optimizers.parts
+    )
+    sizes = {name: p.dim() for name, p in model.named_parameters()}
+    outside = {"token", "position", "head"}
+    assert muon == {name for name, size in sizes.items() if size > 1 and not outside & set(name.split("."))}
+    assert muon and muon | adamw == set(sizes) and not muon & adamw
+
+
+def test_muon_refuses_a_model_without_hidden_matrices():
+    with pytest.raises(ConfigError, match="Muon steps the matrices of blocks and layers"):
+        Optimizers(torch.nn.Linear(3, 4), MUON)
