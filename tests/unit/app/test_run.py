@@ -382,6 +382,7 @@ def questions(place):
         (folder / name).write_text(kinds)
     rows = "\n".join(f"number {number} is here\t{number % 2}" for number in range(90))
     (folder / "sst2" / "train.tsv").write_text(f"sentence\tlabel\n{rows}")
+    (folder / "wordnet.txt").write_text("noun number : a concept of quantity")
     return str(folder)
 
 

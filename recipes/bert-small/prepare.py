@@ -1,0 +1,86 @@
+"""Writes the text of the recipe: WordNet as sentences, and the sentence sets beside it, in one folder.
+
+python prepare.py WORDNET SENTENCES OUT    (WORDNET: /usr/share/wordnet of Debian's package wordnet-base, or
+the folder `dict` of WordNet 3.0; SENTENCES: the sets as README.md names them)
+
+A line of a WordNet file is a set of synonyms: its place, the number of its lexicographer's file, the part of
+speech, how many words (in hexadecimal), these, how many pointers, these, and behind a bar the gloss: a
+definition, then examples in quotation marks (wndb(5WN)). A pointer @ leads to what the set is a kind of.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from cutaway.errors import InputMissingError
+from cutaway.store import write_file
+
+PARTS = ("noun", "verb", "adj", "adv")
+SETS = ("TREC.train.all", "TREC.test.all", "sst2/train.tsv", "sst2/dev.tsv", "sst2/test.tsv")
+OUT = "wordnet.txt"
+KINDS, EXAMPLES = 2, 2  # of a set of synonyms
+FEWEST = 4  # words of an example
+
+
+@dataclass(frozen=True)
+class Synonyms:
+    """Words of one meaning, the places of what they are kinds of, their definition, and examples of use."""
+
+    words: tuple[str, ...]
+    kinds: tuple[str, ...]
+    definition: str
+    examples: tuple[str, ...]
+
+
+def read_synonyms(line: str) -> tuple[str, Synonyms]:
+    """Place and contents of a line."""
+    head, _, gloss = line.partition(" | ")
+    place, _, _, count, *rest = head.split()
+    end = 2 * int(count, 16)
+    words = tuple(re.sub(r"\(\w+\)$", "", word).replace("_", " ") for word in rest[:end:2])
+    pointers = rest[end + 1 :]
+    kinds = tuple(to for sign, to in pairwise(pointers) if sign in ("@", "@i"))
+    definition = gloss.partition('; "')[0].strip()
+    return place, Synonyms(words, kinds, definition, tuple(re.findall(r'"([^"]+)"', gloss)))
+
+
+def spaced(text: str) -> str:
+    """Marks stand alone, as in the sentence sets."""
+    return " ".join(re.sub(r"([,;:?!()\"]|\.(?=\s|$))", r" \1 ", text).split())
+
+
+def sentences(file: Path) -> Iterator[str]:
+    """Each set of synonyms as `words , kinds : definition`, and its examples."""
+    lines = file.read_text(encoding="utf-8").split("\n")
+    sets = dict(read_synonyms(line) for line in lines if line and not line.startswith("  "))
+    for each in sets.values():
+        kinds = [sets[place].words[0] for place in each.kinds[:KINDS]]
+        yield spaced(f"{' , '.join([*each.words, *kinds])} : {each.definition}")
+        yield from (spaced(said) for said in each.examples[:EXAMPLES] if len(said.split()) >= FEWEST)
+
+
+def prepare(wordnet: Path, sets: Path, out: Path) -> None:
+    """Writes wordnet.txt, each line a part of speech and a sentence, and copies of the sentence sets."""
+    files = [wordnet / f"data.{part}" for part in PARTS] + [sets / name for name in SETS]
+    if missing := [file for file in files if not file.is_file()]:
+        raise InputMissingError(
+            f"{missing[0]}: no such file; WORDNET is /usr/share/wordnet of Debian's package wordnet-base, "
+            "SENTENCES holds the sets that README.md names"
+        )
+    lines = [f"{part} {text}" for part, file in zip(PARTS, files, strict=False) for text in sentences(file)]
+    write_file(out / OUT, ("\n".join(lines) + "\n").encode())
+    for name in SETS:
+        write_file(out / name, (sets / name).read_bytes())
+    print(f"{out}: {len(lines):,} sentences of WordNet, and {len(SETS)} files of labelled ones")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit("usage: prepare.py WORDNET SENTENCES OUT")
+    try:
+        prepare(*map(Path, sys.argv[1:]))
+    except InputMissingError as problem:
+        sys.exit(str(problem))
