@@ -1,4 +1,4 @@
-"""Writes the text of the recipe: WordNet as sentences, and the sentence sets beside it, in one folder.
+"""Writes the text of the recipe: WordNet and film reviews as sentences, and the labelled sets beside them.
 
 python prepare.py WORDNET SENTENCES OUT    (WORDNET: /usr/share/wordnet of Debian's package wordnet-base, or
 the folder `dict` of WordNet 3.0; SENTENCES: the sets as README.md names them)
@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from cutaway.errors import InputMissingError
+from cutaway.data.sentences import read_sentences
+from cutaway.errors import CutawayError, InputMissingError
 from cutaway.store import write_file
 
 PARTS = ("noun", "verb", "adj", "adv")
 SETS = ("TREC.train.all", "TREC.test.all", "sst2/train.tsv", "sst2/dev.tsv", "sst2/test.tsv")
-OUT = "wordnet.txt"
+FILMS = ("rt-polarity.all", "subj.all")
 KINDS, EXAMPLES = 2, 2  # of a set of synonyms
 FEWEST = 4  # words of an example
 
@@ -62,19 +63,38 @@ def sentences(file: Path) -> Iterator[str]:
         yield from (spaced(said) for said in each.examples[:EXAMPLES] if len(said.split()) >= FEWEST)
 
 
+def film_sentences(sets: Path) -> Iterator[str]:
+    """The sentences of MR and Subj without their labels, but for those that a test part has, whatever their
+    marks, accents and capitals.
+    """
+    tests = {_letters(text) for name in SETS if "test" in name for text in read_sentences(sets / name).texts}
+    for name in FILMS:
+        yield from (text for text in read_sentences(sets / name).texts if _letters(text) not in tests)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
 def prepare(wordnet: Path, sets: Path, out: Path) -> None:
-    """Writes wordnet.txt, each line a part of speech and a sentence, and copies of the sentence sets."""
-    files = [wordnet / f"data.{part}" for part in PARTS] + [sets / name for name in SETS]
+    """Writes wordnet.txt, each line a part of speech and a sentence, films.txt likewise, and copies of the
+    labelled sets.
+    """
+    files = [wordnet / f"data.{part}" for part in PARTS] + [sets / name for name in (*SETS, *FILMS)]
     if missing := [file for file in files if not file.is_file()]:
         raise InputMissingError(
             f"{missing[0]}: no such file; WORDNET is /usr/share/wordnet of Debian's package wordnet-base, "
             "SENTENCES holds the sets that README.md names"
         )
-    lines = [f"{part} {text}" for part, file in zip(PARTS, files, strict=False) for text in sentences(file)]
-    write_file(out / OUT, ("\n".join(lines) + "\n").encode())
+    texts = {
+        "wordnet": [f"{part} {said}" for part in PARTS for said in sentences(wordnet / f"data.{part}")],
+        "films": [f"film {said}" for said in film_sentences(sets)],
+    }
+    for name, lines in texts.items():
+        write_file(out / f"{name}.txt", ("\n".join(lines) + "\n").encode())
+        print(f"{name}: {len(lines):,} sentences")
     for name in SETS:
         write_file(out / name, (sets / name).read_bytes())
-    print(f"{out}: {len(lines):,} sentences of WordNet, and {len(SETS)} files of labelled ones")
 
 
 if __name__ == "__main__":
@@ -82,5 +102,5 @@ if __name__ == "__main__":
         sys.exit("usage: prepare.py WORDNET SENTENCES OUT")
     try:
         prepare(*map(Path, sys.argv[1:]))
-    except InputMissingError as problem:
+    except CutawayError as problem:
         sys.exit(str(problem))

@@ -32,7 +32,9 @@ def test_synonyms_are_sentences_with_what_they_are_a_kind_of(prepare, tmp_path, 
         (tmp_path / f"data.{part}").write_text(text)
     (tmp_path / "sst2").mkdir()
     for name in prepare.SETS:
-        (tmp_path / name).write_text(name)
+        (tmp_path / name).write_text(f"1 of {name}")
+    for name in prepare.FILMS:
+        (tmp_path / name).write_text(f"0 Of TREC -- test.all !\n1 a film of {name}")
     prepare.prepare(tmp_path, tmp_path, tmp_path / "out")
     assert (tmp_path / "out" / "wordnet.txt").read_text().splitlines() == [
         "noun entity : that which is perceived",
@@ -40,8 +42,10 @@ def test_synonyms_are_sentences_with_what_they_are_a_kind_of(prepare, tmp_path, 
         "noun the bird flew away at 1.5 metres .",
         "adj adducent : drawing ( a limb ) ;",
     ]
-    assert (tmp_path / "out" / "sst2" / "dev.tsv").read_text() == "sst2/dev.tsv"
-    assert "4 sentences of WordNet" in capsys.readouterr().out
+    films = (tmp_path / "out" / "films.txt").read_text().splitlines()
+    assert films == [f"film a film of {name}" for name in prepare.FILMS], "none of a test part"
+    assert (tmp_path / "out" / "sst2" / "dev.tsv").read_text() == "1 of sst2/dev.tsv"
+    assert capsys.readouterr().out == "wordnet: 4 sentences\nfilms: 2 sentences\n"
 
 
 def test_a_missing_file_is_named(prepare, tmp_path):
