@@ -10,8 +10,8 @@ PROMPT = "> "
 def ask() -> str | None:
     """The next line of standard input without its end, None behind the last; a terminal shows a prompt.
 
-    The prompt goes where a person looks: to standard error where standard output is a file or a pipe. Bytes
-    that are no UTF-8 come as lone surrogates, as `os.fsdecode` has them. What is pasted may have several lines.
+    The prompt goes where a person looks: to standard error where standard output is a file or a pipe. What is
+    pasted may have several lines. Bytes that are no UTF-8 come as lone surrogates, as `os.fsdecode` has them.
     """
     if isinstance(sys.stdin, io.TextIOWrapper) and sys.stdin.errors == "strict":  # before the first line
         sys.stdin.reconfigure(errors="surrogateescape")

@@ -14,7 +14,10 @@ class Options:
 
     model: Annotated[str, option(aliases=["-m"], help="a run, or anything else `cutaway.load` takes")]
     text: Annotated[str, option(help="a file, or - for standard input")] = "-"
-    target: Annotated[str | None, option(help="a file with the target of an encoder-decoder; if not given, what it writes itself")] = None
+    target: Annotated[
+        str | None,
+        option(help="a file with the target of an encoder-decoder; if not given, what it writes itself"),
+    ] = None
     out: Annotated[Path, option(help="the page")] = Path("report.html")
 
 

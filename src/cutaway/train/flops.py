@@ -40,7 +40,7 @@ def training_flops(model: AnyModel, length: int) -> float:
 
 @dataclass(frozen=True)
 class Cost:
-    """`training_flops` in two: what a token takes that is read, and what the head takes for one that is scored.
+    """`training_flops` in two: of a token that is read, and in the head of one that is scored.
 
     Few are scored where tokens are hidden (one in seven), or a row has one class.
     """

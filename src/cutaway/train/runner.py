@@ -69,7 +69,7 @@ class Runner:
         none to go on with, RunLockedError where it is in use, RunInterruptedError (exit code 128 + signal)
         once a signal's checkpoint is written, NonFiniteError, CheckpointSaveError. Whatever is raised between
         two steps, the last whole one is saved first; a SaveError, and a second signal inside an update or a
-        save, leave what was saved before. What is raised before a run has begun leaves the directory as it was.
+        save, leave what was saved before. A run that cannot begin leaves the directory as it was.
         """
         keep_large_buffers()
         try:
@@ -166,8 +166,9 @@ class Runner:
         run, choice, model = self.recipe.run, self.choice, training.working.master
         peak = peak_flops(choice.precision, choice.device)
         cost = training_cost(model, task.typical[1])
+        flops = cost.of([1], 1)
         self.say.say(
-            f"{self.recipe.name}: {self.facts['parameters']:,} parameters, {cost.of([1], 1) / 1e6:,.1f} MFLOP a token, "
+            f"{self.recipe.name}: {self.facts['parameters']:,} parameters, {flops / 1e6:,.1f} MFLOP a token, "
             f"{run.steps} steps, {choice.told} -> {self.out}"
         )
         try:
@@ -244,12 +245,8 @@ class Runner:
         self.counters["seconds"] += step.seconds
         self.counters["tokens"] += step.tokens
         loss, rate = step.loss.item(), step.read[-1] / step.seconds
-        line: dict[str, object] = {
-            "step": step.number,
-            "loss": loss,
-            "grad_norm": step.grad_norm.item(),
-            "rate": step.rate,
-        }
+        line: dict[str, object] = {"step": step.number, "loss": loss}
+        line |= {"grad_norm": step.grad_norm.item(), "rate": step.rate}
         if step.skipped:
             line["skipped"] = True
         self.append(line | {"tokens": self.counters["tokens"], "seconds": round(self.counters["seconds"], 4)})

@@ -94,7 +94,9 @@ def test_a_run_that_cannot_begin_leaves_nothing(place, capsys, there):
         Path("kept").mkdir()
         Path("kept/notes").write_text("mine")
     for text, code in (("short.txt", LimitError.exit_code), ("gone.txt", InputMissingError.exit_code)):
-        assert main(["train", "stdlib", "--data", text, "--out", "kept/a/run" if not there else "kept"]) == code
+        assert (
+            main(["train", "stdlib", "--data", text, "--out", "kept/a/run" if not there else "kept"]) == code
+        )
         assert capsys.readouterr().err.count("\n") == 1
     assert [path.name for path in Path().glob("kept/*")] == (["notes"] if there else [])
     assert Path("kept").exists() == there
@@ -410,7 +412,9 @@ def test_a_member_of_a_group_begins_with_another_beside_it(questions, capsys):
     assert err.startswith("cutaway: start: runs/bert-small/1-pretrain: no such run") and err.count("\n") == 1
     assert not Path("runs/bert-small").exists()
     Path("runs/bert-small/1-pretrain-seed-3").mkdir(parents=True)
-    with pytest.raises(InputMissingError, match="train bert-small/1-pretrain first, or name one of runs/bert-"):
+    with pytest.raises(
+        InputMissingError, match="train bert-small/1-pretrain first, or name one of runs/bert-"
+    ):
         train_recipe("bert-small/4-trec")  # from Python it is the same
     shutil.rmtree("runs/bert-small")
     assert told(capsys, "train", "bert-small/1-pretrain", *given)["out"] == "runs/bert-small/1-pretrain"

@@ -66,7 +66,12 @@ def opened(path, view="", width=1400):
 
 def written(path, plan, tokenizer, text, run=None):
     given = SimpleNamespace(
-        model=filled(plan, dtype=torch.float32), tokenizer=tokenizer, length=512, path=None, step=None, labels=()
+        model=filled(plan, dtype=torch.float32),
+        tokenizer=tokenizer,
+        length=512,
+        path=None,
+        step=None,
+        labels=(),
     )
     write_report(given, text, path, run=run)
     return path
