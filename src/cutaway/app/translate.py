@@ -137,9 +137,9 @@ class Desk:
             try:
                 for sentence in filter(str.strip, typed.split("\n")):  # several may be pasted
                     number += 1
-                    source = self._source(number, sentence.encode("utf-8", "surrogateescape"))
-                    shown = self._shown(number, self._translate([source])[0])
-                    print(shown.replace("\t", "\n"), flush=True)
+                    if source := self._source(number, sentence.encode("utf-8", "surrogateescape")):
+                        shown = self._shown(number, self._translate([source])[0])
+                        print(shown.replace("\t", "\n"), flush=True)
             except KeyboardInterrupt:
                 print(file=sys.stderr)
 

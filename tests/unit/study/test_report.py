@@ -353,9 +353,8 @@ def test_a_classifier_tells_its_classes(tmp_path):
     logits = given.model(torch.tensor([[given.tokenizer.end, *b"ab", given.tokenizer.end]]))[0]
     wanted = dict(zip(("bad", "so-so", "good"), logits.softmax(-1).tolist(), strict=True))
     assert dict(map(tuple, got)) == pytest.approx(wanted, rel=1e-4)
-    assert (
-        [chance for _, chance in got] == sorted(wanted.values(), reverse=True) != pytest.approx([1 / 3] * 3)
-    )
+    assert [name for name, _ in got] == sorted(wanted, key=lambda name: -wanted[name])
+    assert got[0][1] > 0.5, "even chances would hide mistakes"
     assert [name for name, _ in page(tmp_path, given, "ab").content["classes"]] != [n for n, _ in got]
 
 
