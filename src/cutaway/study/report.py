@@ -107,8 +107,8 @@ class Page:
             with torch.no_grad():
                 logits_C = self.specimen.model(torch.from_numpy(self.specimen.ids)[None])[0]
             names = labels or tuple(f"class {number}" for number in range(len(logits_C)))
-            chances = zip(names, map(rounded, logits_C.float().softmax(-1).tolist()), strict=True)
-            self.content["classes"] = sorted(chances, key=lambda each: -each[1])
+            chances = sorted(zip(logits_C.float().softmax(-1).tolist(), names, strict=True), reverse=True)
+            self.content["classes"] = [[name, rounded(chance)] for chance, name in chances]
 
     def add_lens(self) -> None:
         """The model's prediction at every position, and where it has blocks what it would be after each."""

@@ -83,7 +83,7 @@ class Training:
         self.working.forget()  # what a step that was interrupted may have left
         parts = self.examples.parts(number)
         total = sum(part.scored for part in parts)
-        read = tuple(map(sum, zip(*(part.read for part in parts), strict=True)))
+        read = tuple(sum(side) for side in zip(*(part.read for part in parts), strict=True))
         losses = []
         with torch.random.fork_rng(self.working.drawing):  # nor does training disturb others' random numbers
             for place, part in enumerate(parts):

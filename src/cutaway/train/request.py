@@ -36,17 +36,18 @@ def train_recipe(
     name = "" if isinstance(recipe, spec.Recipe) else recipe
     if not isinstance(recipe, spec.Recipe):
         recipe = read_recipe(find_recipe(recipe))
-    given = {} if start is None else {"start": str(start)}
     known = [field.name for field in fields(spec.Run)]
     for key in run:
         if key not in known:
             raise ConfigError(f"train: {key} is no value of a run; {nearest(key, known)}")
-    recipe = replace(recipe, run=replace(recipe.run, **run), **given)
+    begin = recipe.start if start is None else str(start)
+    recipe = replace(recipe, run=replace(recipe.run, **run), start=begin)
     check_recipe(recipe, "train")
     folder = folder_of(name, recipe) if out is None else Path(out)
     if resume and (folder / RECIPE).is_file():
         stored = read_recipe(folder / RECIPE)
-        of_name = replace(stored, name=recipe.name, run=replace(stored.run, **run), **given)
+        begin = stored.start if start is None else begin
+        of_name = replace(stored, name=recipe.name, run=replace(stored.run, **run), start=begin)
         check_asked(folder, stored, of_name if name else with_local_data(recipe))
     else:
         recipe = with_local_data(recipe if resume else with_start_beside(name, recipe, folder))
