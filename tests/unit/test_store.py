@@ -399,3 +399,45 @@ def test_what_an_unreadable_lock_file_says(tmp_path):
         (tmp_path / "lock").write_bytes(b"{")
         with pytest.raises(RunLockedError, match="another process"), store.DirectoryLock(tmp_path):
             pass
+
+
+def test_a_lock_takes_back_what_it_made_where_nothing_came_of_it(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "notes").touch()
+    for folder in ("a/b/c", "there", "there/new"):
+        with pytest.raises(KeyError), store.DirectoryLock(tmp_path / folder):
+            assert (tmp_path / folder / "lock").exists()
+            raise KeyError
+    assert names(tmp_path) == ["there"] and names(tmp_path / "there") == ["notes"]
+
+
+def test_a_lock_takes_nothing_back_that_somebody_may_want(tmp_path):
+    with pytest.raises(KeyError), store.DirectoryLock(tmp_path / "run"):
+        (tmp_path / "run" / "metrics.jsonl").touch()
+        raise KeyError
+    assert names(tmp_path / "run") == ["lock", "metrics.jsonl"]
+    with store.DirectoryLock(tmp_path / "done"):
+        pass
+    with pytest.raises(KeyError), store.DirectoryLock(tmp_path / "done"):
+        raise KeyError
+    assert names(tmp_path / "done") == ["lock"], "it was there before"
+
+
+def test_a_lock_that_was_taken_back_while_another_opened_it_is_none(tmp_path, monkeypatch):
+    """Between open and flock the file may go: a lock on a file without a name keeps nobody out."""
+    from fcntl import flock
+
+    calls = []
+
+    def gone(handle, how):
+        calls.append(handle)
+        if len(calls) == 1:
+            (tmp_path / "run" / "lock").unlink()
+            (tmp_path / "run").rmdir()
+        return flock(handle, how)
+
+    monkeypatch.setattr("cutaway.store.lock.fcntl.flock", gone)
+    with store.DirectoryLock(tmp_path / "run"):
+        assert len(calls) == 2
+        with pytest.raises(RunLockedError), store.DirectoryLock(tmp_path / "run"):
+            pass

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from cutaway.app.options import option, parse
+from cutaway.app.prompt import ask
 from cutaway.errors import ConfigError, LimitError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ HELP = """/again          another answer to the last message
 /undo           take the last message and its answer back
 /system TEXT    what the model is told beforehand; without TEXT nothing
 /clear          begin anew
-Ctrl-C stops an answer, Ctrl-D ends the conversation"""
+Ctrl-C stops an answer or drops the line, Ctrl-D ends the conversation"""
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,11 @@ def run(arguments: list[str]) -> int:
     if session.template is None:
         raise ConfigError(f"{options.model}: came without a chat template; use `cutaway generate`")
     talk = Talk(session, options)
-    while (line := ask(talk)) is not None:
+    if sys.stdin.isatty():
+        print("cutaway: say something; /help lists what else there is, Ctrl-D ends", file=sys.stderr)
+    while (line := ask()) is not None:
         talk.hear(line)
     return 0
-
-
-def ask(talk: "Talk") -> str | None:
-    """The next line, None at the end; a terminal shows a prompt."""
-    if not sys.stdin.isatty():
-        line = sys.stdin.readline()
-        return line.rstrip("\r\n") if line else None
-    try:
-        return input("> ")
-    except EOFError:
-        print()
-        return None
 
 
 @dataclass
@@ -85,6 +76,8 @@ class Talk:
             "/help": lambda _: print(HELP),
         }
         name, _, rest = line.strip().partition(" ")
+        if any("\udc80" <= letter <= "\udcff" for letter in line):
+            return warn("the line is not UTF-8: convert it")
         if name in commands:
             commands[name](rest.strip())
         elif name.startswith("/"):

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cutaway.app.options import Flag, option, parse
-from cutaway.errors import InputMissingError
 from cutaway.spec.check import check_recipe
 from cutaway.spec.read import build_preset, read_preset, read_recipe, read_table
-from cutaway.spec.recipes import RECIPE, find_recipe, group_of, shipped_recipes
+from cutaway.spec.recipes import RECIPE, find_recipe, folder_of, shipped_recipes, with_start_beside
 from cutaway.spec.run import Labelled, Parallel, Recipe, Run, Text
 from cutaway.spec.write import write_recipe
 
@@ -29,20 +28,15 @@ def run(arguments: list[str]) -> int:
     """Trains, samples and reports, or with --print-config writes the resolved recipe to standard output."""
     target, rest = split_target(arguments)
     recipe, options = choose(*read_target(target), rest, f"cutaway train {target}")
-    place = Path(target) if options.resume and is_run(target) else Path("runs", group_of(target), recipe.name)
+    place = Path(target) if options.resume and is_run(target) else folder_of(target, recipe)
     out = options.out or place
     if options.resume and (out / RECIPE).is_file():
         recipe = read_begun(out, target, recipe, rest)
     if options.print_config:
         print(write_recipe(recipe), end="")
         return 0
-    if group_of(target) and recipe.start and not options.resume and not Path(recipe.start).exists():
-        recipe = replace(recipe, start=str(out.parent / recipe.start))  # another member, trained beside it
-    if recipe.start and not options.resume and not Path(recipe.start).exists():
-        raise InputMissingError(
-            f"start: {recipe.start}: no such run; train it first, or name another by --start "
-            "('' begins with random weights)"
-        )
+    if not options.resume:
+        recipe = with_start_beside(target, recipe, out)
     from cutaway.app.outcome import conclude, describe
     from cutaway.app.progress import reporter
     from cutaway.data.download import with_local_data

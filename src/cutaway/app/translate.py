@@ -1,17 +1,19 @@
 """`cutaway translate -m RUN [FILE | -]`: one line in, one line out; without either, a prompt to type at."""
 
 import json
+import select
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from cutaway.app.options import Flag, option, parse, read_text
+from cutaway.app.prompt import ask
 from cutaway.errors import InputMissingError, LimitError
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from cutaway.generate.translate import Translation, Translator
 
 CHUNK = 512  # lines that are read, translated in batches of like length, and written
+PIPE_SECONDS = 0.05  # how long the first line of a chunk waits for others where lines come one by one
+PIPE_BYTES = 2**16
 MOST_BYTES = 2**20  # of one line
 STRANGE = 0.5  # share of unknown tokens from which on a line is hardly of the model's language
 
@@ -29,7 +33,8 @@ class Options:
     """Translate the lines of a file, or of standard input where it is a dash or nothing.
 
     One line is written for each line, the others of the best and the alignment behind tabs. A line that
-    cannot be translated gives a warning and an empty line; the exit code then is 64.
+    cannot be translated gives a warning and an empty line; the exit code then is 64. What a pipe brings is
+    translated as it comes.
     """
 
     model: Annotated[str, option(aliases=["-m"], help="a run, or anything else `cutaway.load` takes")]
@@ -112,26 +117,31 @@ class Desk:
     def translate_file(self, file: IO[bytes], keep: bool) -> list[str]:
         """Writes the translation of every line, a chunk at a time; returns the texts where they are kept."""
         texts: list[str] = []
-        numbered = enumerate(lines(file), 1)
-        while chunk := list(islice(numbered, CHUNK)):
-            sources = [self._source(number, line) for number, line in chunk]
-            for (number, _), found in zip(chunk, self._translate(sources), strict=True):
+        first = 1
+        for chunk in chunks(file):
+            numbers = range(first, first + len(chunk))
+            sources = [self._source(number, line) for number, line in zip(numbers, chunk, strict=True)]
+            for number, found in zip(numbers, self._translate(sources), strict=True):
                 print(self._shown(number, found))
                 if keep:
                     texts.append(found.text)
             sys.stdout.flush()
+            first += len(chunk)
         return texts
 
     def converse(self) -> None:
-        """Translates what is typed, sentence by sentence, until the input ends."""
-        for number in range(1, sys.maxsize):
+        """Translates what is typed, sentence by sentence, until the input ends; Ctrl-C drops a sentence."""
+        print("cutaway: type a sentence; Ctrl-D ends", file=sys.stderr)
+        number = 0
+        while (typed := ask()) is not None:
             try:
-                sentence = input("> ")
-            except EOFError:
-                print()
-                return
-            source = self._source(number, sentence.encode("utf-8", "surrogateescape"))
-            print(self._shown(number, self._translate([source])[0]).replace("\t", "\n"))
+                for sentence in filter(str.strip, typed.split("\n")):  # several may be pasted
+                    number += 1
+                    if source := self._source(number, sentence.encode("utf-8", "surrogateescape")):
+                        shown = self._shown(number, self._translate([source])[0])
+                        print(shown.replace("\t", "\n"), flush=True)
+            except KeyboardInterrupt:
+                print(file=sys.stderr)
 
     def _source(self, number: int, line: bytes) -> list[int]:
         try:
@@ -181,7 +191,56 @@ def scored(written: Sequence[str], references: Sequence[str], tokenizer: "Tokeni
     return bleu.detokenised(written, references, lower=isinstance(tokenizer, Lowering))
 
 
-def lines(file: IO[bytes]) -> Iterator[bytes]:
+class Pipe:
+    """What comes through a pipe, and whether a line of it is there yet."""
+
+    def __init__(self, file: IO[bytes]):
+        self.file, self.held, self.ended = file, bytearray(), False
+
+    def readline(self, most: int) -> bytes:
+        """The next line with its end, or its first `most` bytes; waits for them."""
+        while not self._has_line(most):
+            self._read()
+        size = min(self.held.find(b"\n") + 1 or len(self.held), most)
+        line = bytes(self.held[:size])
+        del self.held[:size]
+        return line
+
+    def ready(self, seconds: float) -> bool:
+        """Whether a line comes within so many seconds."""
+        end = time.monotonic() + seconds
+        while not self._has_line(MOST_BYTES):
+            if not select.select([self.file], [], [], max(0.0, end - time.monotonic()))[0]:
+                return False
+            self._read()
+        return bool(self.held)
+
+    def _has_line(self, most: int) -> bool:
+        return self.ended or len(self.held) >= most or b"\n" in self.held
+
+    def _read(self) -> None:
+        read: Any = self.file
+        data = read.read1(PIPE_BYTES)  # what is there, and nothing stays behind in its buffer
+        self.held += data
+        self.ended = not data
+
+
+def chunks(file: IO[bytes]) -> Iterator[list[bytes]]:
+    """The lines, CHUNK at a time; of a pipe those that have come PIPE_SECONDS after the first."""
+    pipe = None if file.seekable() else Pipe(file)
+    chunk: list[bytes] = []
+    end = 0.0
+    for line in lines(file if pipe is None else pipe):
+        end = end if chunk else time.monotonic() + PIPE_SECONDS
+        chunk.append(line)
+        if len(chunk) == CHUNK or (pipe is not None and not pipe.ready(end - time.monotonic())):
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def lines(file: IO[bytes] | Pipe) -> Iterator[bytes]:
     """The lines of a file without their ends; one that is too long comes cut, one byte too long."""
     while line := file.readline(MOST_BYTES + 1):
         yield line.removesuffix(b"\n").removesuffix(b"\r")

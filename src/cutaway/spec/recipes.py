@@ -1,8 +1,10 @@
 """Where recipes are found: by name among those shipped with the package, or by path."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from cutaway.errors import ConfigError, InputMissingError, nearest
+from cutaway.spec.run import Recipe
 
 RECIPE = "recipe.toml"
 
@@ -32,6 +34,35 @@ def shipped_groups() -> dict[str, tuple[str, ...]]:
 def group_of(name: str) -> str:
     """The group of a shipped recipe's name, "" where it has none."""
     return name.rpartition("/")[0] if name in shipped_recipes() else ""
+
+
+def folder_of(name: str | Path, recipe: Recipe) -> Path:
+    """Where a recipe is trained if nobody says where: runs/NAME, in a group runs/GROUP/NAME."""
+    return Path("runs", group_of(str(name)), recipe.name)
+
+
+def with_start_beside(name: str | Path, recipe: Recipe, out: Path) -> Recipe:
+    """The recipe that `name` found, ready to be trained in `out`: a start that is another member of its group
+    is the run of that member in the same folder.
+
+    Raises InputMissingError where there is no such run.
+    """
+    if not recipe.start or Path(recipe.start).exists():
+        return recipe
+    group, member, beside = group_of(str(name)), recipe.start, out.parent / recipe.start
+    if f"{group}/{member}" not in shipped_recipes():
+        raise InputMissingError(
+            f"start: {member}: no such run; train it first, or name another by start "
+            "(start '' begins with random weights)"
+        )
+    if beside.exists():
+        return replace(recipe, start=str(beside))
+    seeds = sorted(str(path) for path in beside.parent.glob(f"{member}-seed-*"))
+    others = f"one of {', '.join(seeds)}" if seeds else "another run"
+    raise InputMissingError(
+        f"start: {beside}: no such run; train {group}/{member} first, or name {others} by start "
+        "(start '' begins with random weights)"
+    )
 
 
 def find_recipe(name: str | Path) -> Path:

@@ -8,16 +8,21 @@ from typing import Any, NamedTuple
 from cutaway import store
 from cutaway.errors import FileFormatError
 
-FIGURES = ("loss", "validation_sample", "validation", "tokens", "seconds")
+FIGURES = (
+    *("loss", "validation_sample", "bleu_sample", "accuracy_sample", "validation"),
+    *("tokens", "seconds"),
+)
 
 
 class History(NamedTuple):
-    """`points` are the steps that have a loss of some kind, one each, `samples` pairs of step and text."""
+    """`points` are the steps that have a loss of some kind, one each, `samples` pairs of step and text,
+    `judged` the figures of the last evaluation on all that was put aside.
+    """
 
     points: list[dict[str, float | None]]
     samples: list[tuple[int, str]]
     facts: dict[str, Any]
-    bits_per_byte: float | None
+    judged: dict[str, float]
 
 
 def read_history(run: Path) -> History:
@@ -26,7 +31,7 @@ def read_history(run: Path) -> History:
     Raises FileFormatError where a line is not a JSON object with a step, or the facts are no JSON object.
     """
     points: dict[int, dict[str, float | None]] = {}
-    samples, bits = [], None
+    samples, judged = [], {}
     for place, line in enumerate(store.read_lines(run / "metrics.jsonl"), 1):
         try:
             record = json.loads(line)
@@ -39,9 +44,10 @@ def read_history(run: Path) -> History:
             points.setdefault(step, {"step": step}).update(values)
         if isinstance(record.get("sample"), str):
             samples.append((step, record["sample"]))
-        if finite(record.get("bits_per_byte")):
-            bits = rounded(record["bits_per_byte"])
-    return History(list(points.values()), samples, read_facts(run / "facts.json"), bits)
+        if "validation" in record:
+            judged = {name: float(value) for name, value in record.items() if finite(value)}
+            del judged["step"]
+    return History(list(points.values()), samples, read_facts(run / "facts.json"), judged)
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import cutaway
 from cutaway import spec, store
 from cutaway.errors import LimitError
 from cutaway.study.effects import switch_off
+from cutaway.study.figures import in_words, unit_of
 from cutaway.study.history import History, read_history, rounded
 from cutaway.study.legend import LETTERS, describe
 from cutaway.study.lens import lens, own_reading
@@ -36,7 +37,9 @@ SCRIPTS = ("page", "drawing", "tokens", "training", "text", "attention", "lens",
 def write_report(
     session: Session, text: str | tuple[str, str], path: Path | str, *, run: Path | str | None = None
 ) -> None:
-    """Write the page about `text` (a pair of source and target for an encoder-decoder) to the file `path`.
+    """Write the page about `text` to the file `path`.
+
+    An encoder-decoder reads a pair of source and target; of a source alone the target is what it writes.
 
     Shown are at most the first 512 tokens, and no more than the length the model was trained with; the page
     says so. With `run`, it also shows the training, from RUN/metrics.jsonl and RUN/facts.json.
@@ -46,6 +49,7 @@ def write_report(
     page = Page(session, read(session, text))
     if run is not None:
         page.add_history(read_history(Path(run)))
+    page.add_classes(session.labels)
     page.add_lens()
     page.add_attention()
     page.add_effects()
@@ -88,13 +92,23 @@ class Page:
             "points": kept,
             "stride": stride,
             "samples": history.samples,
-            "bits": history.bits_per_byte,
+            "judged": in_words(history.judged, unit_of(self.specimen.model)),
+            "unit": unit_of(self.specimen.model),
         }
         trained_on = "gpu" if history.facts.get("device") == "cuda" else "processor"
         for name in ("seed", "precision", "commit", trained_on):
             if history.facts.get(name) is not None:
                 label = "trained on" if name == trained_on else name
                 self.content["facts"].append([label, str(history.facts[name])])
+
+    def add_classes(self, labels: tuple[str, ...]) -> None:
+        """The chances of the classes that the model sorts into, the likeliest first."""
+        if isinstance(self.specimen.model.plan.head, spec.Classify):
+            with torch.no_grad():
+                logits_C = self.specimen.model(torch.from_numpy(self.specimen.ids)[None])[0]
+            names = labels or tuple(f"class {number}" for number in range(len(logits_C)))
+            chances = sorted(zip(logits_C.float().softmax(-1).tolist(), names, strict=True), reverse=True)
+            self.content["classes"] = [[name, rounded(chance)] for chance, name in chances]
 
     def add_lens(self) -> None:
         """The model's prediction at every position, and where it has blocks what it would be after each."""

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from cutaway import spec
-from cutaway.data.begin import begin_token, source_ids
+from cutaway.data.begin import begin_token, borders, source_ids
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError
+from cutaway.generate.translate import BEAM, Translator
 from cutaway.models import AnyModel, build
 from cutaway.models.sites import Listener
 
@@ -30,6 +31,8 @@ class Session(Protocol):
     def path(self) -> Path | None: ...
     @property
     def step(self) -> int | None: ...
+    @property
+    def labels(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -76,16 +79,17 @@ class Specimen:
 
 
 def read(session: Session, text: str | tuple[str, str]) -> tuple[Specimen, list[str]]:
-    """What the model will read, and what the reader of the page must be told about it."""
+    """What the model will read, and what the reader of the page must be told about it.
+
+    A model that sees a text as a whole reads it in its tokenizer's template, as `embed` and `fill` do.
+    """
     plan, notices = session.model.plan, []
     pair = isinstance(plan, spec.Paired | spec.Seq2Seq)
     reads = plan.source if pair else plan.input
     if not isinstance(reads, spec.Tokens):
         raise ConfigError("the report shows models that read tokens; this one reads something else")
-    if pair == isinstance(text, str):
-        raise ConfigError(
-            "an encoder-decoder is shown with a pair (source, target), any other model with a text"
-        )
+    if not pair and not isinstance(text, str):
+        raise ConfigError("only an encoder-decoder reads a pair (source, target), any other model one text")
     most = min(MOST_TOKENS, session.length or MOST_TOKENS)
     if isinstance(reads.position, spec.Learned):
         most = min(most, reads.position.length)
@@ -96,15 +100,34 @@ def read(session: Session, text: str | tuple[str, str]) -> tuple[Specimen, list[
             notices.append(f"Shown are the first {room:,} of the {side}'s {len(ids):,} tokens.")
         return ids[:room]
 
-    if isinstance(text, str):
-        specimen = Specimen(session.model, cut("text", text, most))
+    if not pair:
+        assert isinstance(text, str)
+        whole = isinstance(plan, spec.Single) and plan.stack.sees == "all"
+        before, after = borders(session.tokenizer) if whole else ([], [])
+        ids = cut("text", text, max(1, most - len(before) - len(after)))
+        specimen = Specimen(session.model, np.concatenate([before, ids, after]).astype(np.int64))
     else:
         begin = begin_token(session.tokenizer)
-        ids = np.concatenate([[begin], cut("target", text[1], most - 1)])
-        specimen = Specimen(session.model, ids, cut("source", text[0], most))
+        source, target = (text, None) if isinstance(text, str) else text
+        read_ids = cut("source", source, most)
+        if target is None:
+            ids = own_target(session, read_ids.tolist())[: most - 1]
+            notices.append(f"The target is what the model itself writes for the source, by a beam of {BEAM}.")
+        else:
+            ids = cut("target", target, most - 1)
+        specimen = Specimen(session.model, np.concatenate([[begin], ids]).astype(np.int64), read_ids)
     if len(specimen.ids) < 2 or (specimen.source is not None and not len(specimen.source)):
         raise LimitError("the report needs a text of two or more tokens (of each, in a pair, at least one)")
     return specimen, notices
+
+
+def own_target(session: Session, source: list[int]) -> list[int]:
+    """What the model writes for a source, without the end; LimitError where that is nothing."""
+    written = Translator(session.model, session.tokenizer).translate([source])[0]
+    ids = list(written.tokens[: len(written.tokens) - written.ended])
+    if source and not ids:
+        raise LimitError("the model writes nothing for this source: give the target to be shown with it")
+    return ids
 
 
 def shapes(specimen: Specimen) -> dict[str, tuple[int, ...]]:

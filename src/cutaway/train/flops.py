@@ -1,4 +1,7 @@
-"""How much arithmetic a token costs, so that a rate of tokens can be held against the machine's peak."""
+"""How much arithmetic a step of training takes, so that its pace can be held against the machine's peak."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -20,8 +23,8 @@ def training_flops(model: AnyModel, length: int) -> float:
     if isinstance(model, Single | Paired):
         stacks = [model.encoder, model.decoder] if isinstance(model, Paired) else [model]
     weights = multiplied(model)
-    if getattr(model.head, "out", model) is None:
-        weights += model.vocab_matrix.numel()  # a tied matrix is multiplied with, too
+    if tied(model):
+        weights += model.vocab_matrix.numel()
     attention = 6.0 * length * sum(looked(module) for module in model.modules())
     for stack in stacks:
         for place in range(len(stack.blocks)):
@@ -33,6 +36,32 @@ def training_flops(model: AnyModel, length: int) -> float:
                     seen = length if part is block.cross else positions_seen(stack, part, length)
                     attention += 12 * times * part.heads * part.head_width * seen
     return 6.0 * weights + attention
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`training_flops` in two: of a token that is read, and in the head of one that is scored.
+
+    Few are scored where tokens are hidden (one in seven), or a row has one class.
+    """
+
+    reading: float
+    scoring: float
+
+    def of(self, read: Sequence[int], scored: int) -> float:
+        """Floating-point operations of a step, from the positions read on each side of the model."""
+        return self.reading * sum(read) / len(read) + self.scoring * scored
+
+
+def training_cost(model: AnyModel, length: int) -> Cost:
+    """The cost of training a model on rows of about `length` positions."""
+    head = 6.0 * (multiplied(model.head) + (model.vocab_matrix.numel() if tied(model) else 0))
+    return Cost(training_flops(model, length) - head, head)
+
+
+def tied(model: AnyModel) -> bool:
+    """Whether the head multiplies with the embedding's matrix, as it has none of its own."""
+    return getattr(model.head, "out", model) is None
 
 
 def multiplied(module: nn.Module) -> int:

@@ -43,7 +43,9 @@ class Examples(Protocol):
 class Step:
     """One finished step: `loss` is the mean over its `tokens` targets before the update, in nats.
 
-    `rate` is the share of the full rate that the schedule gave it; `skipped` says that nothing was changed.
+    `read` are the positions that each side of the model read, padding not counted, of a pair those of the
+    source and those of the target. `rate` is the share of the full rate that the schedule gave it; `skipped`
+    says that nothing was changed.
     """
 
     number: int
@@ -51,6 +53,7 @@ class Step:
     grad_norm: Tensor
     rate: float
     tokens: int
+    read: tuple[int, ...]
     seconds: float
     skipped: bool
 
@@ -80,6 +83,7 @@ class Training:
         self.working.forget()  # what a step that was interrupted may have left
         parts = self.examples.parts(number)
         total = sum(part.scored for part in parts)
+        read = tuple(sum(side) for side in zip(*(part.read for part in parts), strict=True))
         losses = []
         with torch.random.fork_rng(self.working.drawing):  # nor does training disturb others' random numbers
             for place, part in enumerate(parts):
@@ -104,7 +108,7 @@ class Training:
         self.skipped = 0 if finite else self.skipped + 1
         self.done += 1
         self.whole = True
-        return Step(self.done, loss, norm, factor, total, time.perf_counter() - begin, not finite)
+        return Step(self.done, loss, norm, factor, total, read, time.perf_counter() - begin, not finite)
 
     def blame(self, parts: list[Batch]) -> str:
         """Where the first number that is not finite arises, going forward or back."""

@@ -36,6 +36,13 @@ class Batch(NamedTuple):
         """How many predictions count."""
         return int((self.targets != IGNORE).sum())
 
+    @property
+    def read(self) -> tuple[int, ...]:
+        """How many positions of each input are real."""
+        if self.paddings:
+            return tuple(int(padding.sum()) for padding in self.paddings)
+        return tuple(tokens_BL.numel() for tokens_BL in self.inputs)
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch there."""
         inputs, paddings = (tuple(t.to(device) for t in some) for some in (self.inputs, self.paddings))

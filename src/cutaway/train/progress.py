@@ -15,7 +15,12 @@ class Reporter(Protocol):
         """Something that is not as it should be, and that the run goes on in spite of."""
 
     def step(self, done: int, figures: Mapping[str, float]) -> None:
-        """A finished step: loss, tokens_per_second, and where known validation and share_of_peak."""
+        """A finished step: loss, tokens_per_second, and where known validation and share_of_peak.
+
+        Tokens are what the model reads, padding not counted: those of a text, hidden ones among them, or of
+        the sentences to be sorted; of a pair those of the target. The share is that of all its arithmetic in
+        what the machine was measured to reach; metrics.jsonl counts the tokens that were scored.
+        """
 
     def close(self) -> None:
         """Nothing more will come."""

@@ -46,14 +46,19 @@ class Records:
 def write_records(
     out: Path, recipe: spec.Recipe, facts: dict[str, object], tokenizer: Tokenizer
 ) -> dict[str, object]:
-    """Write the fixed files; returns the facts as written."""
+    """Write the fixed files, all or, where that fails, none; returns the facts as written."""
     (out / RECIPE).unlink(missing_ok=True)  # of a beginning before this one: the recipe stands for all files
     told = write_recipe(recipe).encode()
     facts = facts | {RECIPE_DIGEST: hashlib.sha256(told).hexdigest()}
-    store.write_file(out / TOKENIZER, tokenizer.to_json().encode())
-    store.write_file(out / SPEC, (json.dumps(write_model(recipe.model), indent=1) + "\n").encode())
-    store.write_file(out / FACTS, (json.dumps(facts, indent=1) + "\n").encode())
-    store.write_file(out / RECIPE, told)
+    try:
+        store.write_file(out / TOKENIZER, tokenizer.to_json().encode())
+        store.write_file(out / SPEC, (json.dumps(write_model(recipe.model), indent=1) + "\n").encode())
+        store.write_file(out / FACTS, (json.dumps(facts, indent=1) + "\n").encode())
+        store.write_file(out / RECIPE, told)
+    except BaseException:
+        for name in (RECIPE, FACTS, SPEC, TOKENIZER):
+            (out / name).unlink(missing_ok=True)
+        raise
     return facts
 
 

@@ -22,7 +22,7 @@ from cutaway.models import AnyModel, Pair, build
 from cutaway.train import checkpoint, records, settle
 from cutaway.train.choose import Choice, choose, choose_device, compile_blocks
 from cutaway.train.facts import differing, gather_facts
-from cutaway.train.flops import training_flops
+from cutaway.train.flops import training_cost
 from cutaway.train.loop import Step, Training
 from cutaway.train.measure import peak_flops
 from cutaway.train.memory import told_when_full
@@ -69,7 +69,7 @@ class Runner:
         none to go on with, RunLockedError where it is in use, RunInterruptedError (exit code 128 + signal)
         once a signal's checkpoint is written, NonFiniteError, CheckpointSaveError. Whatever is raised between
         two steps, the last whole one is saved first; a SaveError, and a second signal inside an update or a
-        save, leave what was saved before.
+        save, leave what was saved before. A run that cannot begin leaves the directory as it was.
         """
         keep_large_buffers()
         try:
@@ -114,8 +114,9 @@ class Runner:
             **facts_of(task, start),
             "parameters": sum(p.numel() for p in model.parameters()),
         }
+        training = self.training(model, task)  # whatever can fail comes before the first file
         self.facts = records.write_records(self.out, recipe, facts, task.tokenizer)
-        return self.training(model, task), task
+        return training, task
 
     def resume(self) -> tuple[Training, Task]:
         """Stand where the newest whole checkpoint was written."""
@@ -164,7 +165,8 @@ class Runner:
         """Train, and look, sample and save when it is time."""
         run, choice, model = self.recipe.run, self.choice, training.working.master
         peak = peak_flops(choice.precision, choice.device)
-        flops = training_flops(model, task.typical[1])
+        cost = training_cost(model, task.typical[1])
+        flops = cost.of([1], 1)
         self.say.say(
             f"{self.recipe.name}: {self.facts['parameters']:,} parameters, {flops / 1e6:,.1f} MFLOP a token, "
             f"{run.steps} steps, {choice.told} -> {self.out}"
@@ -172,7 +174,8 @@ class Runner:
         try:
             self.look(training, task, signals)
             while not (self.counters.get(settle.ENDED) or self.reached(training)):
-                self.note(training.advance(), flops / peak)
+                step = training.advance()
+                self.note(step, cost.of(step.read, step.tokens) / step.seconds / peak)
                 self.look(training, task, signals)
                 if due(run.save, training.done) and training.done < run.steps:
                     self.save(training)
@@ -237,26 +240,20 @@ class Runner:
             self.sample(training.done, model, task)
         return figures
 
-    def note(self, step: Step, peak_tokens: float) -> None:
-        """Write and show one step's figures; `peak_tokens` is the reciprocal of the rate that would be all
-        the machine can do.
-        """
+    def note(self, step: Step, share_of_peak: float) -> None:
+        """Write and show one step's figures."""
         self.counters["seconds"] += step.seconds
         self.counters["tokens"] += step.tokens
-        loss, rate = step.loss.item(), step.tokens / step.seconds
-        line: dict[str, object] = {
-            "step": step.number,
-            "loss": loss,
-            "grad_norm": step.grad_norm.item(),
-            "rate": step.rate,
-        }
+        loss, rate = step.loss.item(), step.read[-1] / step.seconds
+        line: dict[str, object] = {"step": step.number, "loss": loss}
+        line |= {"grad_norm": step.grad_norm.item(), "rate": step.rate}
         if step.skipped:
             line["skipped"] = True
         self.append(line | {"tokens": self.counters["tokens"], "seconds": round(self.counters["seconds"], 4)})
         self.noted = step.number
         if step.skipped:
             self.say.warn(f"step {step.number}: loss or gradient not finite, weights left as they were")
-        figures = {"loss": loss, "tokens_per_second": rate, "share_of_peak": rate * peak_tokens}
+        figures = {"loss": loss, "tokens_per_second": rate, "share_of_peak": share_of_peak}
         if self.validation is not None:
             figures["validation"] = self.validation
         self.say.step(step.number, figures)

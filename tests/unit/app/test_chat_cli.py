@@ -89,6 +89,11 @@ def test_what_cannot_be_done_changes_nothing(talk, capsys):
     assert talk.messages == before and "the message is taken back" in capsys.readouterr().err
 
 
+def test_what_is_not_utf_8_is_refused(talk, capsys):
+    talk.hear("caf\udce9")
+    assert talk.messages == [] and "not UTF-8" in capsys.readouterr().err
+
+
 def test_an_interrupted_answer_counts_as_far_as_it_came(talk, monkeypatch):
     def interrupted(*_, **__):
         yield "as far"

@@ -2,13 +2,17 @@
 
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cutaway.app.cli import main
-from cutaway.errors import InputMissingError, LimitError
+from cutaway.errors import ConfigError, InputMissingError, LimitError
+from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import shipped_recipes
+from cutaway.train.request import train_recipe
 
 TEXT = "To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n" * 40
 SMALL = ("--steps", "4", "--batch", "2", "--threads", "1", "--precision", "fp32")
@@ -80,6 +84,20 @@ def test_a_run_leaves_its_files(run):
     } <= names
     lines = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
     assert sum("loss" in line for line in lines) == 4 and any("sample" in line for line in lines)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_run_that_cannot_begin_leaves_nothing(place, capsys, there):
+    """Neither folders nor files of its own, and what was there stays as it was."""
+    Path("short.txt").write_text("too short")
+    if there:
+        Path("kept").mkdir()
+        Path("kept/notes").write_text("mine")
+    for text, code in (("short.txt", ConfigError.exit_code), ("gone.txt", InputMissingError.exit_code)):
+        assert main(["train", "stdlib", "--data", text, "--out", "kept" if there else "kept/a/run"]) == code
+        assert capsys.readouterr().err.count("\n") == 1
+    assert [path.name for path in Path().glob("kept/*")] == (["notes"] if there else [])
+    assert Path("kept").exists() == there
 
 
 def test_a_run_is_not_written_over(run, capsys):
@@ -361,15 +379,14 @@ def test_looking_into_a_pair_wants_a_target(pair, capsys):
     )
 
 
-def test_the_page_of_a_pair_wants_a_target(run, pair, capsys):
-    for model, rest, remedy in (
-        (pair, (), "name a file"),
-        (run, ("--target", "text.txt"), "leave the option"),
-    ):
-        assert main(["report", "-m", model, "--text", "text.txt", *rest, "--out", "none.html"]) == 2
-        err = capsys.readouterr().err
-        assert err.startswith(f"cutaway: --target: {model}") and remedy in err and err.count("\n") == 1
-    assert not Path("none.html").exists()
+def test_the_page_of_a_pair_shows_what_it_writes_itself(run, pair, capsys):
+    arguments = ("--text", "source", "--out", "own.html")
+    Path("source").write_text("Rabc\n")  # the end of the line is none of the source
+    assert said(capsys, "report", "-m", pair, *arguments) == "report: own.html\n"
+    assert "what the model itself writes" in Path("own.html").read_text("utf-8")
+    assert main(["report", "-m", run, *arguments, "--target", "source"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"cutaway: --target: {run}") and "leave the option" in err and err.count("\n") == 1
 
 
 @pytest.fixture
@@ -393,11 +410,23 @@ def test_a_member_of_a_group_begins_with_another_beside_it(questions, capsys):
     err = capsys.readouterr().err
     assert err.startswith("cutaway: start: runs/bert-small/1-pretrain: no such run") and err.count("\n") == 1
     assert not Path("runs/bert-small").exists()
+    Path("runs/bert-small/1-pretrain-seed-3").mkdir(parents=True)
+    with pytest.raises(
+        InputMissingError, match="train bert-small/1-pretrain first, or name one of runs/bert-"
+    ):
+        train_recipe("bert-small/4-trec")  # from Python it is the same
+    shutil.rmtree("runs/bert-small")
     assert told(capsys, "train", "bert-small/1-pretrain", *given)["out"] == "runs/bert-small/1-pretrain"
     first = told(capsys, "train", "bert-small/4-trec", *given)
     again = told(capsys, "train", "bert-small/4-trec", *given, "--resume")
     assert first["out"] == again["out"] == "runs/bert-small/4-trec"
     assert 'start = "runs/bert-small/1-pretrain"' in Path(first["out"], "recipe.toml").read_text()
+    recipe = replace(read_recipe(Path(first["out"], "recipe.toml")), start="1-pretrain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cutaway.train.request.read_recipe", lambda _: recipe)
+        python = train_recipe("bert-small/4-trec", out="runs/bert-small/again")
+        other = train_recipe("bert-small/4-trec", out="runs/bert-small/other", start="")
+    assert python.figures == first["figures"] != other.figures
     anew = told(capsys, "train", "bert-small/4-trec", *given, "--start", "", "--out", "runs/anew")
     assert 'start = ""' in Path(anew["out"], "recipe.toml").read_text()
 

@@ -2,8 +2,12 @@
 
 import io
 import json
+import os
+import select
 import sys
+import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -142,23 +146,73 @@ def test_references_have_the_lines_of_the_source(run, capsys, monkeypatch):
 
 
 def test_a_prompt_where_a_person_types(run, session, capsys, monkeypatch):
-    given = iter(["abc", "aé", ""])
-
     class Person(io.TextIOWrapper):
         def isatty(self):
             return True
 
-    def answer(_):
-        try:
-            return next(given)
-        except StopIteration:
-            raise EOFError from None
-
-    monkeypatch.setattr(sys, "stdin", Person(io.BytesIO()))
-    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr(sys, "stdin", Person(io.BytesIO("abc\n\naé\n".encode()), encoding="utf-8"))
     said = say(run, capsys, "--align")
     found = session.translate("abc")
-    assert said.out.startswith(f"{found}\n") and "line 2: character 'é'" in said.err
+    assert said.out.startswith(f"{found}\n") and said.out.count("→") and said.out.count("\n") == 2
+    assert "line 2: character 'é'" in said.err and said.err.count("> ") == 4
+
+
+def test_several_lines_may_be_pasted_and_a_sentence_dropped(run, session, capsys, monkeypatch):
+    typed_lines = iter(["abc\ncba", "aab", "fed", None])
+    translate = command.Desk._translate
+
+    def interrupted(desk, sources):
+        if sources == [list(session.tokenizer.encode("aab"))]:
+            raise KeyboardInterrupt
+        return translate(desk, sources)
+
+    monkeypatch.setattr(sys, "stdin", Mock(isatty=lambda: True))
+    monkeypatch.setattr(command, "ask", lambda: next(typed_lines))
+    monkeypatch.setattr(command.Desk, "_translate", interrupted)
+    assert say(run, capsys).out.split("\n")[:-1] == session.translate(["abc", "cba", "fed"])
+
+
+def test_a_pipe_is_read_as_it_comes(monkeypatch):
+    end, begin = os.pipe()
+    with os.fdopen(end, "rb") as file:
+        found = command.chunks(file)
+        os.write(begin, b"a\nb\r\nhalf")
+        assert next(found) == [b"a", b"b"], "half a line waits, the others do not"
+        os.write(begin, b" a line\n")
+        assert next(found) == [b"half a line"]
+        os.write(begin, b"x\n" * (command.CHUNK + 1))
+        assert [len(next(found)), len(next(found))] == [command.CHUNK, 1]
+        os.write(begin, b"no end")
+        os.close(begin)
+        assert list(found) == [[b"no end"]]
+    end, begin = os.pipe()
+    with os.fdopen(end, "rb") as file:
+        monkeypatch.setattr(command, "MOST_BYTES", 5)
+        os.write(begin, b"123456789\n1\n")
+        os.close(begin)
+        assert list(command.chunks(file)) == [[b"123456", b"1"]], "one that is too long comes cut"
+
+
+def test_who_writes_into_a_pipe_need_not_close_it(run, session, monkeypatch):
+    """Each line is answered before the next is asked: with fixed chunks this would wait for ever."""
+    (its_in, ours_out), (ours_in, its_out) = os.pipe(), os.pipe()
+    given = io.TextIOWrapper(os.fdopen(its_in, "rb"), encoding="utf-8")
+    shown = io.TextIOWrapper(os.fdopen(its_out, "wb"), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", given)
+    monkeypatch.setattr(sys, "stdout", shown)
+    codes: list[int] = []
+    at_work = threading.Thread(target=lambda: codes.append(main(["translate", "-m", run])), daemon=True)
+    at_work.start()
+    for line in ("abc", "fed"):
+        os.write(ours_out, f"{line}\n".encode())
+        assert select.select([ours_in], [], [], 120)[0], "no answer came"
+        assert os.read(ours_in, 4096).decode() == session.translate(line) + "\n"
+    os.close(ours_out)
+    at_work.join(120)
+    given.close()
+    shown.close()
+    os.close(ours_in)
+    assert codes == [0]
 
 
 def test_strange_lines_are_noticed(run, session, capsys, monkeypatch):

@@ -8,9 +8,11 @@ import json
 import math
 import re
 import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,11 +20,13 @@ import torch
 import torch.nn.functional as F
 
 from cutaway import spec
-from cutaway.data.tasks import StringTask
+from cutaway.data.tasks import START_ID, StringTask
 from cutaway.data.tokenizer import byte_tokenizer, character_tokenizer
 from cutaway.errors import ConfigError, FileFormatError, LimitError
+from cutaway.generate.translate import translate
 from cutaway.models import sites
 from cutaway.study import ablate, edit, report, skip, trace
+from cutaway.study.figures import unit_of
 from cutaway.study.history import read_history
 from cutaway.study.legend import describe
 from cutaway.study.packing import STEPS, pack_patterns
@@ -94,7 +98,7 @@ def session(plan, tokenizer=None, length=64, path=None, **more):
         tokenizer=tokenizer or byte_tokenizer(),
         length=length,
         path=path,
-        **{"step": None, **more},
+        **{"step": None, "labels": (), **more},
     )
 
 
@@ -269,8 +273,7 @@ def test_the_page_needs_no_network_and_makes_no_markup_of_text(shown):
     ("plan", "text", "error", "says"),
     [
         (spec.vit(1, 16, 2, 8, 4), "text", ConfigError, "reads something else"),
-        (spec.small(1, 16, 2, vocab=257), ("a", "b"), ConfigError, "any other model with a text"),
-        (spec.t5(1, 16, 2, 24, 257), "text", ConfigError, "with a pair"),
+        (spec.small(1, 16, 2, vocab=257), ("a", "b"), ConfigError, "any other model one text"),
         (spec.small(1, 16, 2, vocab=257), "a", LimitError, "two or more"),
         (spec.small(1, 16, 2, vocab=257), "", LimitError, "two or more"),
         (spec.t5(1, 16, 2, 24, 257), ("", "b"), LimitError, "two or more"),
@@ -303,7 +306,7 @@ def test_history_of_a_run(tmp_path, single):
         {"step": 1, "sample": "<b>one</b>"},
         {"step": 2, "loss": 5.25, "tokens": math.nan},
         {"step": 2, "validation_sample": 5.125},
-        {"step": 3, "validation": 5.0, "validation_tail": 4.9, "bits_per_byte": 7.5},
+        {"step": 3, "validation": 5.0, "validation_tail": 4.9, "bits_per_byte": 7.5, "brand_new": 1},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "facts.json").write_text('{"commit": "abc", "precision": "fp32", "seed": 3}')
@@ -313,8 +316,53 @@ def test_history_of_a_run(tmp_path, single):
         {"step": 2, "loss": 5.25, "validation_sample": 5.125},
         {"step": 3, "validation": 5.0},
     ]
-    assert got["training"]["samples"] == [[1, "<b>one</b>"]] and got["training"]["bits"] == 7.5
+    assert got["training"]["samples"] == [[1, "<b>one</b>"]]
+    assert got["training"]["judged"] == [
+        ["bits_per_byte", 7.5, "number", "bits a byte on all the text put aside"],
+        ["validation", 5.0, "number", "nats a token on all that was put aside"],
+        ["validation_tail", 4.9, "number", "nats a token on its last tenth"],
+        ["brand_new", 1.0, "number", "brand new"],
+    ]
     assert ["commit", "abc"] in got["facts"] and ["seed", "3"] in got["facts"]
+
+
+def test_a_pair_without_a_target_shows_what_the_model_writes(tmp_path, pair):
+    got = page(tmp_path, pair, "Rcutaway").content
+    written = translate(pair.model, pair.tokenizer, ["Rcutaway"])[0]
+    assert got["streams"]["text"] == [START_ID, *written.tokens[: len(written.tokens) - written.ended]]
+    assert got["notices"] == ["The target is what the model itself writes for the source, by a beam of 5."]
+    silent = Mock(return_value=[replace(written, tokens=(pair.tokenizer.end,), ended=True)])
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(LimitError, match="writes nothing"):
+        patch.setattr("cutaway.study.specimen.Translator.translate", silent)
+        page(tmp_path, pair, "Rcutaway")
+
+
+def test_a_text_that_is_seen_whole_stands_in_its_template(tmp_path):
+    given = session(spec.bert(1, 16, 2, 257, 32))
+    got = page(tmp_path, given, "ab").content
+    end = given.tokenizer.end
+    assert got["streams"]["text"] == [end, *b"ab", end] and "classes" not in got
+    assert len(page(tmp_path, given, "ab" * 50).content["streams"]["text"]) == 32
+
+
+@torch.no_grad()
+def test_a_classifier_tells_its_classes(tmp_path):
+    plan = replace(spec.bert(1, 16, 2, 257, 32), head=spec.Classify(3))
+    got = page(tmp_path, session(plan, labels=("bad", "so-so", "good")), "ab").content["classes"]
+    given = session(plan)
+    logits = given.model(torch.tensor([[given.tokenizer.end, *b"ab", given.tokenizer.end]]))[0]
+    wanted = dict(zip(("bad", "so-so", "good"), logits.softmax(-1).tolist(), strict=True))
+    assert dict(map(tuple, got)) == pytest.approx(wanted, rel=1e-4)
+    assert [name for name, _ in got] == sorted(wanted, key=lambda name: -wanted[name])
+    assert got[0][1] > 0.5, "even chances would hide mistakes"
+    assert [name for name, _ in page(tmp_path, given, "ab").content["classes"]] != [n for n, _ in got]
+
+
+@pytest.mark.parametrize(
+    ("head", "unit"), [(spec.NextToken(), "nats a hidden token"), (spec.Classify(3), "nats a sentence")]
+)
+def test_what_a_loss_is_counted_in(head, unit):
+    assert unit_of(filled(replace(spec.bert(1, 16, 2, 257, 32), head=head))) == unit
 
 
 def test_a_long_history_is_thinned_and_the_page_says_so(tmp_path, single):

@@ -66,7 +66,12 @@ def opened(path, view="", width=1400):
 
 def written(path, plan, tokenizer, text, run=None):
     given = SimpleNamespace(
-        model=filled(plan, dtype=torch.float32), tokenizer=tokenizer, length=512, path=None, step=None
+        model=filled(plan, dtype=torch.float32),
+        tokenizer=tokenizer,
+        length=512,
+        path=None,
+        step=None,
+        labels=(),
     )
     write_report(given, text, path, run=run)
     return path
@@ -78,6 +83,7 @@ def report(tmp_path_factory):
     lines = [
         '{"step": 1, "loss": 5.5, "seconds": 1}',
         '{"step": 2, "loss": 5, "seconds": 2, "sample": "<i>"}',
+        '{"step": 2, "validation": 4.5, "test_bleu": 39.29, "test_accuracy": 0.625}',
     ]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     return written(
@@ -92,6 +98,8 @@ def test_every_view_draws_and_nothing_complains(report):
         "training", "text", "attention", "lens", "effects", "shapes",
     ]  # fmt: skip
     assert int(dom.all("html")[0]["data-ready"]) > 0
+    assert dom.text.count("39.3") == 2, "in the head and under the curves"
+    assert "62.5\u00a0%" in dom.text and "4.500" in dom.text and "BLEU on the test pairs" in dom.text
     heads = dom.all("button", role="radio")
     assert len(heads) == 12 and len(dom.all("canvas")) == 12 + 2  # small ones, large one, strip of the lens
     assert len([b for b in dom.all("button") if "data-part" in b]) == 3 * (4 + 1 + 1 + 1)

@@ -8,9 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from cutaway import spec
 from cutaway.models import build
 from cutaway.spec.model import MLP, Attention, Block, NextToken, RMSNorm, Single, Stack, Tokens
-from cutaway.spec.presets import gpt2, llama3, quick, t5, vaswani
-from cutaway.train.flops import training_flops
-from cutaway.train.loss import Batch, next_token_loss
+from cutaway.spec.presets import bert, gpt2, llama3, quick, t5, vaswani
+from cutaway.train.flops import training_cost, training_flops
+from cutaway.train.loss import IGNORE, Batch, class_loss, next_token_loss, scored_token_loss
 
 L, B = 24, 2
 SIZES = {"layers": 2, "width": 32, "heads": 4, "vocab": 50}
@@ -62,6 +62,36 @@ def test_a_planted_mistake_is_found(monkeypatch):
     model = build(MODELS["gpt2"])
     assert training_flops(model, L) < 0.97 * counted(MODELS["gpt2"])
     assert training_flops(build(MODELS["shared"]), L) > 1.5 * 6 * sum(p.numel() for p in model.parameters())
+
+
+def classes() -> Single:
+    """A classifier of three classes."""
+    block = Block(Attention(4), MLP(64), RMSNorm())
+    return Single(32, Tokens(50), Stack(2, (block,), "all"), spec.Classify(classes=3, pooler=spec.Pooler()))
+
+
+@pytest.mark.parametrize("kind", ["hidden", "classes"])
+def test_a_head_that_scores_little_costs_little(kind):
+    """A masked model's head sees the hidden positions alone, a classifier's one vector a row."""
+    model = build(bert(length=L, **SIZES) if kind == "hidden" else classes()).train()
+    tokens_BL = torch.randint(50, (B, L), generator=torch.Generator().manual_seed(0))
+    targets = torch.full((B, L), IGNORE)
+    targets[:, 3:7] = tokens_BL[:, 3:7]
+    batch = Batch((tokens_BL,), targets if kind == "hidden" else torch.tensor([2, 0]))
+    loss = scored_token_loss if kind == "hidden" else class_loss
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        loss(model, batch, batch.scored).backward()
+    cost = training_cost(model, L)
+    assert batch.read == (B * L,) and batch.scored == (8 if kind == "hidden" else 2)
+    assert cost.of(batch.read, batch.scored) == pytest.approx(counter.get_total_flops(), rel=0.005)
+    assert cost.of([B * L], B * L) == pytest.approx(B * L * training_flops(model, L))
+    assert cost.of([B * L], B * L) > 1.02 * counter.get_total_flops(), "all through the head must count more"
+
+
+def test_padding_is_not_read():
+    ids, real = torch.zeros(2, 5, dtype=torch.long), torch.arange(5)[None] < torch.tensor([[5], [2]])
+    assert Batch((ids,), ids).read == (10,)
+    assert Batch((ids, ids[:, :3]), ids[:, :3], (real, real[:, :3])).read == (7, 5)
 
 
 @pytest.mark.parametrize(

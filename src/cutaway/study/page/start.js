@@ -25,7 +25,13 @@ function summary() {
     const [id, probability] = report.text.options.at(-1)[0];
     figures.push([make("span", {}, chip(id), percent(probability)), "is what it expects to come next"]);
   }
-  if (report.training?.bits) figures.push([fixed(report.training.bits, 3), "bits a byte on all the text put aside"]);
+  if (report.classes) {
+    const [[name, chance], ...others] = report.classes;
+    const rest = others.slice(0, 3).map(([other, share]) => `${other} ${percent(share)}`).join(", ");
+    figures.push([`${name} ${percent(chance)}`, `is its class for this text${rest && `; then ${rest}`}`]);
+  }
+  const [judged] = report.training?.judged ?? [];
+  if (judged) figures.push(judgedFigure(judged));
   return { figures, about };
 }
 

@@ -11,6 +11,16 @@ function ticks(low, high, count) {
   return found;
 }
 
+// A figure the run was judged by, as a value and what it means.
+const judgedFigure = ([name, value, kind, meaning]) =>
+  [kind === "share" ? percent(value) : fixed(value, name.includes("bleu") || value >= 100 ? 1 : 3), meaning];
+
+// What a loss of nothing learned would be, in words.
+function blindGuess() {
+  const count = report.classes ? report.classes.length : report.size.vocab;
+  return `${fixed(Math.log(count), 2)} is guessing evenly among its ${grouped(count)} ${report.classes ? "classes" : "tokens"}`;
+}
+
 function showTraining() {
   const training = report.training;
   if (!training || !training.points.length) return null;
@@ -42,7 +52,7 @@ function showTraining() {
     for (const value of ticks(x0, x1, narrow ? 5 : 9)) {
       parts.push(draw("text", { x: x(value), y: height - 12, "text-anchor": "middle" }, grouped(value)));
     }
-    parts.push(draw("text", { x: curve.left + 6, y: curve.top + 2 }, "nats a token"));
+    parts.push(draw("text", { x: curve.left + 6, y: curve.top + 2 }, training.unit));
     const line = (key) => usable.filter((p) => Number.isFinite(p[key]));
     const path = (list, key) => list.map((p, i) => `${i ? "L" : "M"}${x(p[name]).toFixed(1)} ${y(p[key]).toFixed(1)}`).join("");
     parts.push(draw("path", { class: "loss", d: path(line("loss"), "loss") }));
@@ -55,6 +65,8 @@ function showTraining() {
     const say = (p) => {
       const shown = [`step ${grouped(p.step)}`, Number.isFinite(p.loss) ? `training loss ${fixed(p.loss, 3)}` : null,
         Number.isFinite(p.validation_sample) ? `on a part of the text put aside ${fixed(p.validation_sample, 3)}` : null,
+        Number.isFinite(p.bleu_sample) ? `BLEU of its first pairs, greedily ${fixed(p.bleu_sample, 1)}` : null,
+        Number.isFinite(p.accuracy_sample) ? `right there ${percent(p.accuracy_sample)}` : null,
         Number.isFinite(p.validation) ? `on all text put aside ${fixed(p.validation, 3)}` : null,
         Number.isFinite(p.tokens) ? `${grouped(p.tokens)} tokens` : null,
         Number.isFinite(p.seconds) ? `${fixed(p.seconds, 1)} s` : null];
@@ -81,6 +93,11 @@ function showTraining() {
     axes.length > 1 ? choice("Horizontal axis", axes, "axis") : null);
   const note = stride > 1 ? `Every ${stride}th step is drawn.` : "Every recorded step is drawn, without smoothing.";
   const children = [make("figure", {}, bar, svg, reading, source(note))];
+  if (training.judged.length) {
+    children.push(make("h3.between", {}, "What it reached at the end"),
+      make("div.figures.reached", {}, ...training.judged.map(judgedFigure).map(([value, meaning]) =>
+        make("div", {}, make("div.value", {}, value), make("div.name", {}, meaning)))));
+  }
   if (training.samples.length) {
     children.push(make("h3.between", {}, "What it wrote along the way"),
       make("div.samples", { tabindex: "0", role: "region", "aria-label": "Samples during training" },
@@ -88,8 +105,8 @@ function showTraining() {
           make("h3", {}, `after ${grouped(step)} steps`), make("pre", {}, text)))));
   }
   section("training", "Training", [
-    "Loss says how surprised the model is by the next token, in nats: 0 is certain, ",
-    `${fixed(Math.log(report.size.vocab), 2)} is guessing evenly among its ${grouped(report.size.vocab)} tokens. Where the line for `,
+    `Loss says how surprised the model is by ${report.classes ? "the right class" : report.predicts ? "the next token" : "a hidden token"}, `,
+    `in nats: 0 is certain, ${blindGuess()}. Where the line for `,
     "text put aside stays close to the other, the model learns rules and does not learn its examples by heart."], ...children);
   onChange(["axis"], render);
   whenResized.push(render);
