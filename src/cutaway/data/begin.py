@@ -41,3 +41,16 @@ def borders(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
         return end, end
     before, after = around(tokenizer.inner)
     return before.tolist(), after.tolist()
+
+
+def template_ids(tokenizer: Tokenizer, text: str, length: int | None = None) -> np.ndarray:
+    """The ids of a text that is read as a whole, between its `borders`, int64, at most `length` in all.
+
+    Raises LimitError where that leaves no room for the text.
+    """
+    ids = tokenizer.encode(text)
+    before, after = borders(tokenizer)
+    room = None if length is None else length - len(before) - len(after)
+    if room is not None and room < 1:
+        raise LimitError(f"length {length} leaves no room for a token between the template's")
+    return np.concatenate([before, ids[:room], after]).astype(np.int64)

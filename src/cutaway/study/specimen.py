@@ -13,6 +13,7 @@ from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError
 from cutaway.models import AnyModel, build
 from cutaway.models.sites import Listener
+from cutaway.study.subject import text_ids
 
 MOST_TOKENS = 512
 
@@ -91,10 +92,14 @@ def read(session: Session, text: str | tuple[str, str]) -> tuple[Specimen, list[
         most = min(most, reads.position.length)
 
     def cut(side: str, words: str, room: int) -> np.ndarray:
-        ids = source_ids(session.tokenizer, words) if side == "source" else session.tokenizer.encode(words)
-        if len(ids) > room:
-            notices.append(f"Shown are the first {room:,} of the {side}'s {len(ids):,} tokens.")
-        return ids[:room]
+        if side == "source":
+            ids = source_ids(session.tokenizer, words)
+        else:
+            ids = text_ids(plan, session.tokenizer, words)
+        if len(ids) <= room:
+            return ids
+        notices.append(f"Shown are the first {room:,} of the {side}'s {len(ids):,} tokens.")
+        return ids[:room] if side == "source" else text_ids(plan, session.tokenizer, words, room)
 
     if isinstance(text, str):
         specimen = Specimen(session.model, cut("text", text, most))

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cutaway import spec
-from cutaway.data.begin import source_ids
+from cutaway.data.begin import source_ids, template_ids
 from cutaway.errors import ConfigError, LimitError
 
 Inputs = Any  # text, token ids, a list of either, a tensor; for an encoder-decoder a pair of those
@@ -91,8 +92,17 @@ def ids(studied: Subject, inputs: Inputs) -> Tensor:
     if isinstance(inputs, str):
         if studied.tokenizer is None:
             raise LimitError("text needs a tokenizer: give a session, or token ids")
-        inputs = studied.tokenizer.encode(inputs)
+        inputs = text_ids(studied.plan, studied.tokenizer, inputs)
     return torch.as_tensor(inputs).long()
+
+
+def text_ids(plan: spec.Model, tokenizer: Any, text: str, length: int | None = None) -> np.ndarray:
+    """The ids of a text, at most `length`: a model that sees all reads it as a whole, as `fill` and `embed`
+    have it.
+    """
+    if isinstance(plan, spec.Single) and plan.stack.sees == "all":
+        return template_ids(tokenizer, text, length)
+    return tokenizer.encode(text)[:length]
 
 
 def as_source(studied: Subject, inputs: Inputs) -> Inputs:

@@ -17,7 +17,8 @@ from torch import Tensor
 from cutaway import spec
 from cutaway.errors import ConfigError, FileFormatError, InputMissingError
 from cutaway.models import AnyModel, build
-from cutaway.weights.config import Table, read_config, read_object
+from cutaway.store import read_object
+from cutaway.weights.config import Table, read_config
 from cutaway.weights.families import family_of
 from cutaway.weights.hub import local_folder
 from cutaway.weights.keys import read_keys

@@ -9,10 +9,14 @@ from gguf import GGMLQuantizationType as Kinds
 from cutaway.errors import FileFormatError, InputMissingError
 from cutaway.session import load
 from cutaway.weights.safe import write_tensors
-from cutaway.weights.single_file import read_file
+from cutaway.weights.single_file import read_model, recognise
 from tests.unit.weights.test_gguf import MODELS, REAL, V, oracle
 from tests.unit.weights.test_llama2c import PUBLISHED, continued, needs_data, read_vocabulary, write
 from tests.unit.weights.test_llama2c import REAL as STORIES
+
+
+def read_file(path, **choices):
+    return read_model(recognise(path), **choices)
 
 
 def theirs(path):

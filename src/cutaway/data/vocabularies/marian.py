@@ -18,8 +18,9 @@ from cutaway.data.vocabularies.pieces import Pieces, pieces_tokenizer
 from cutaway.data.vocabularies.rewriting import Rules, has_clusters
 from cutaway.data.vocabularies.sentencepiece import read_sentencepiece
 from cutaway.data.vocabularies.special import Special, ids_of, put_around
-from cutaway.data.vocabularies.tables import check_ids, checked, read_object
+from cutaway.data.vocabularies.tables import check_ids, checked
 from cutaway.errors import ConfigError, FileFormatError
+from cutaway.store import read_object
 
 LANGUAGE, BORDER = ">>", "<<"
 DEFAULTS = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}

@@ -15,6 +15,7 @@ from tokenizers import AddedToken, processors
 
 from cutaway.data.vocabularies.tables import MOST_IDS, check_name, checked, read_optional
 from cutaway.errors import FileFormatError
+from cutaway.store import told
 
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
@@ -143,14 +144,14 @@ def ids_of(special: Special, names: Container[int]) -> tuple[frozenset[int], int
 def _content(path: Path, role: str, value: object) -> str:
     name = value.get("content") if isinstance(value, dict) else value
     if not isinstance(name, str) or not name:
-        raise FileFormatError(path, f"{role}: {value!r} is no token")
+        raise FileFormatError(path, f"{role}: {told(value)} is no token")
     check_name(path, name, role)
     return name
 
 
 def _id(path: Path, key: str, value: object) -> int:
     if type(value) is not int or not 0 <= value < MOST_IDS:
-        raise FileFormatError(path, f"{key}: {value!r} is no id")
+        raise FileFormatError(path, f"{key}: {told(value)} is no id")
     return value
 
 
