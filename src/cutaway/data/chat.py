@@ -154,7 +154,6 @@ def _parts(
     tokenizer: Tokenizer, text: str, places: Sequence[tuple[int, int, str]]
 ) -> tuple[list[str | int], list[int]]:
     """The text in plain strings and ids of control tokens, and where each begins."""
-    numbers = {name: number for number, name in tokenizer.names.items()}
     parts: list[str | int] = []
     starts: list[int] = []
     at = 0
@@ -163,7 +162,7 @@ def _parts(
             parts.append(text[at:begin])
             starts.append(at)
         if name:
-            parts.append(numbers[name])
+            parts.append(tokenizer.inner.token_to_id(name))
             starts.append(begin)
         at = end
     return parts, [*starts, len(text)]

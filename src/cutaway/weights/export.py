@@ -31,7 +31,8 @@ CONFIG, GENERATION, WEIGHTS, CARD = "config.json", "generation_config.json", "mo
 RECIPE, TEMPLATE = "recipe.toml", "chat_template.jinja"
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
-    *("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "source.spm", "target.spm"),
+    *("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    *("source.spm", "target.spm", "target_vocab.json"),
     *(TEMPLATE, "preprocessor_config.json", "sentence_bert_config.json"),
 )
 IDS = ("bos", "eos", "pad", "decoder_start", "forced_bos", "forced_eos", "sep", "cls", "mask", "unk")

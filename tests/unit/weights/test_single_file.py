@@ -53,7 +53,7 @@ def test_the_logits_are_those_of_transformers(tmp_path, name):
 def test_smollm2_has_the_logits_of_transformers():
     ids_BL = torch.arange(1_000, 1_048).view(2, 24)
     found = read_file(REAL)
-    assert found.length == 8192 and found.token("eos") == 2 and found.notices == ()
+    assert found.length == 8192 and found.notices == ()
     with torch.no_grad():
         ours_BLV, expected_BLV = found.model(ids_BL), theirs(REAL)(ids_BL).logits
     assert (ours_BLV - expected_BLV).abs().max() < 1e-4

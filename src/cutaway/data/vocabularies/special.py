@@ -7,6 +7,7 @@ is missing, has the ids that end a text and the one that a decoder begins with.
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from cutaway.store import told
 
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
-MOST_ADDED = 2**16
+MOST_ADDED = 2**14  # Gemma has 6,000
 
 
 Ids = tuple[tuple[int, ...], int | None]  # that end a text, and that a decoder begins with
@@ -81,12 +82,10 @@ def add_tokens(inner: tokenizers.Tokenizer, special: Special) -> None:
 
     Raises FileFormatError where a token's id would be another one than the files say.
     """
-    for number in sorted(special.added):
-        token = special.added[number]
-        if token.special:
-            inner.add_special_tokens([token])
-        else:
-            inner.add_tokens([token])
+    ordered = [(number, special.added[number]) for number in sorted(special.added)]
+    for whether, run in groupby((token for _, token in ordered), lambda token: token.special):
+        (inner.add_special_tokens if whether else inner.add_tokens)([*run])  # each call makes all anew
+    for number, token in ordered:
         found = inner.token_to_id(token.content)
         if found != number:
             raise FileFormatError(
@@ -164,6 +163,7 @@ def _added(folder: Path, settings: dict[str, Any], special: set[str]) -> dict[in
     if len(listed) > MOST_ADDED:
         raise FileFormatError(path, f"more than {MOST_ADDED:,} added tokens")
     found: dict[int, AddedToken] = {}
+    names: set[str] = set()
     for key, entry in listed.items():
         if not (key.isascii() and key.isdigit() and len(key) < 10) or not isinstance(entry, dict):
             raise FileFormatError(path, f"added token {key[:40]!r}: must be an id with a token")
@@ -172,7 +172,8 @@ def _added(folder: Path, settings: dict[str, Any], special: set[str]) -> dict[in
         flags.setdefault("special", name in special)
         flags.setdefault("normalized", not flags["special"])
         number = _id(path, "added token", int(key))
-        if number in found or any(token.content == name for token in found.values()):
+        if number in found or name in names:
             raise FileFormatError(path, f"added token {name!r}, id {number}: is there twice")
         found[number] = AddedToken(name, **flags)
+        names.add(name)
     return found
