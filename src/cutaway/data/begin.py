@@ -32,6 +32,11 @@ def source_ids(tokenizer: Tokenizer, text: str) -> np.ndarray:
     return np.append(ids, tokenizer.end)
 
 
+def target_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
+    """What cuts a target: Marian's vocabularies have a model of pieces for each language, others one."""
+    return getattr(tokenizer, "target", None) or tokenizer
+
+
 def borders(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """The ids in front of and behind a text that is read as a whole: those of the tokenizer's template, as
     BERT has one, or the end token on both sides.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cutaway import spec
-from cutaway.data.begin import begin_token, source_ids
+from cutaway.data.begin import begin_token, source_ids, target_tokenizer
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError
 from cutaway.models import AnyModel, build
@@ -92,14 +92,12 @@ def read(session: Session, text: str | tuple[str, str]) -> tuple[Specimen, list[
         most = min(most, reads.position.length)
 
     def cut(side: str, words: str, room: int) -> np.ndarray:
-        if side == "source":
-            ids = source_ids(session.tokenizer, words)
-        else:
-            ids = text_ids(plan, session.tokenizer, words)
+        known = session.tokenizer if side != "target" else target_tokenizer(session.tokenizer)
+        ids = source_ids(known, words) if side == "source" else text_ids(plan, known, words)
         if len(ids) <= room:
             return ids
         notices.append(f"Shown are the first {room:,} of the {side}'s {len(ids):,} tokens.")
-        return ids[:room] if side == "source" else text_ids(plan, session.tokenizer, words, room)
+        return ids[:room] if side == "source" else text_ids(plan, known, words, room)
 
     if isinstance(text, str):
         specimen = Specimen(session.model, cut("text", text, most))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway import spec
-from cutaway.data.begin import source_ids, template_ids
+from cutaway.data.begin import source_ids, target_tokenizer, template_ids
 from cutaway.errors import ConfigError, LimitError
 
 Inputs = Any  # text, token ids, a list of either, a tensor; for an encoder-decoder a pair of those
@@ -55,7 +55,8 @@ def arguments(studied: Subject, inputs: Inputs) -> tuple[tuple[Tensor, ...], dic
         if not isinstance(inputs, tuple | list) or len(inputs) != 2:
             raise LimitError("an encoder-decoder reads a pair: (source, target)")
         source_BM, source_padding_BM = rows(studied, as_source(studied, inputs[0]), plan.source)
-        target_BL, target_padding_BL = rows(studied, inputs[1], plan.target or plan.source)
+        writing = studied._replace(tokenizer=target_tokenizer(studied.tokenizer))
+        target_BL, target_padding_BL = rows(writing, inputs[1], plan.target or plan.source)
         padding = {"source_padding_BM": source_padding_BM, "target_padding_BL": target_padding_BL}
         return (source_BM, target_BL), {name: mask for name, mask in padding.items() if mask is not None}
     assert isinstance(plan, spec.Single | spec.Recurrence)

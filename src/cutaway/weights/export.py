@@ -32,7 +32,7 @@ RECIPE, TEMPLATE = "recipe.toml", "chat_template.jinja"
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
     *("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
-    *("source.spm", "target.spm", "target_vocab.json"),
+    *("source.spm", "target.spm"),
     *(TEMPLATE, "preprocessor_config.json", "sentence_bert_config.json"),
 )
 IDS = ("bos", "eos", "pad", "decoder_start", "forced_bos", "forced_eos", "sep", "cls", "mask", "unk")

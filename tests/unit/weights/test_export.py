@@ -11,5 +11,5 @@ FILE = re.compile(r'"([\w.]+\.(?:json|jinja|txt|model|spm))"')
 def test_no_file_of_a_tokenizer_stays_behind():
     sources = [*(PACKAGE / "data/vocabularies").glob("*.py"), PACKAGE / "data/chat.py"]
     read = {name for source in sources for name in FILE.findall(source.read_text(encoding="utf-8"))}
-    assert {"target_vocab.json", "sentencepiece.bpe.model", "chat_template.jinja"} <= read
+    assert {"target.spm", "sentencepiece.bpe.model", "chat_template.jinja"} <= read
     assert read - {CONFIG, GENERATION} <= set(TOKENIZER_FILES)
