@@ -294,7 +294,7 @@ def test_spaces_at_the_ends_go_however_many_there_are(tmp_path, unigram):
 
 
 def test_a_target_is_cut_by_the_model_of_its_language(unigram, tmp_path):
-    path, table = marian(tmp_path, unigram)
+    path, _ = marian(tmp_path, unigram)
     letters = [piece for piece in unigram if piece[2] != spm.NORMAL or len(piece[0]) == 1]
     (path / "target.spm").write_bytes(spm.model(letters, spm.UNIGRAM, {40: 2, 41: -1, 42: 1}))
     tokenizer = read_vocabulary(path)
