@@ -49,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
         warnings.formatwarning = usual
 
 
-def one_line(message: Warning | str, *_: object) -> str:
+def one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
     """A warning as errors are printed: without the line of code that it came from."""
     return f"cutaway: {message}\n"
 

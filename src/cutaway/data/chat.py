@@ -162,7 +162,9 @@ def _parts(
             parts.append(text[at:begin])
             starts.append(at)
         if name:
-            parts.append(tokenizer.inner.token_to_id(name))
+            number = tokenizer.inner.token_to_id(name)
+            assert number is not None
+            parts.append(number)
             starts.append(begin)
         at = end
     return parts, [*starts, len(text)]
