@@ -6,7 +6,7 @@ B batch   L position   E tokens of a text that are scored
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from cutaway.data.pairing import Lowering
 from cutaway.data.template import Message
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.data.vocabularies import read_vocabulary
-from cutaway.errors import ConfigError, LimitError, nearest
-from cutaway.generate import Completion, Sampling, complete, stream
+from cutaway.errors import ConfigError, LimitError
+from cutaway.generate import Completion, complete, stream
 from cutaway.generate.complete import stream_after
 from cutaway.generate.embed import embed
 from cutaway.generate.fill import Guess, fill
+from cutaway.generate.sample import chosen
 from cutaway.generate.translate import BEAM, Translation, Translator
 from cutaway.models import AnyModel, Recurrence, Single
 from cutaway.train.classifying import class_chances
@@ -34,7 +35,7 @@ from cutaway.weights.export import save_pretrained
 from cutaway.weights.folder import read_folder
 from cutaway.weights.hub import means_model
 from cutaway.weights.run import check_vocabulary, read_run
-from cutaway.weights.single_file import read_file, read_words
+from cutaway.weights.single_file import read_model, read_words, recognise
 
 TOKENS_AT_ONCE = 8_192
 DEFAULT_TOKENS = 128
@@ -102,14 +103,14 @@ class Session:
         **choices: Any,
     ) -> list[Completion]:
         """`generate` with everything that is known: tokens, their log-probabilities, why each text ended."""
-        asked = sampling(choices)
+        asked = chosen(choices)
         return complete(self.model, self.tokenizer, prompts, max_tokens=max_tokens, sampling=asked, stop=stop)
 
     def stream(
         self, prompt: str, max_tokens: int = DEFAULT_TOKENS, *, stop: Sequence[str] = (), **choices: Any
     ) -> Iterator[str]:
         """The text of `generate` in pieces, each as soon as it is certain."""
-        asked = sampling(choices)
+        asked = chosen(choices)
         return stream(self.model, self.tokenizer, prompt, max_tokens=max_tokens, sampling=asked, stop=stop)
 
     def chat(
@@ -122,13 +123,20 @@ class Session:
     ) -> Iterator[str]:
         """The assistant's answer to a conversation, in pieces; messages have a `role` and `content`.
 
-        Raises ConfigError where the model came without a chat template, and as `encode_chat` and `stream` do.
+        Raises ConfigError where the model came without a chat template, and as `encode_chat` and `stream` do;
+        warns of a conversation of more tokens than the model was trained for, if it has positions for them.
         """
         if self.template is None:
             raise ConfigError("chat: this model came without a chat template; use generate")
-        asked = sampling(choices)
+        asked = chosen(choices)
         ids = encode_chat(self.tokenizer, self.template, messages, add_generation_prompt=True).ids.tolist()
-        return stream_after(self.model, self.tokenizer, ids, max_tokens=max_tokens, sampling=asked, stop=stop)
+        answer = stream_after(
+            self.model, self.tokenizer, ids, max_tokens=max_tokens, sampling=asked, stop=stop
+        )
+        if self.length is not None and len(ids) > self.length:
+            told = f"chat: longer than the {self.length:,} tokens this model was trained for"
+            warnings.warn(f"{told}; answers may make no sense, begin a new conversation", stacklevel=2)
+        return answer
 
     def translate(self, sentence: str | Sequence[str], **choices: Any) -> str | list[str]:
         """The translation of a sentence; a list for several. `choices` are those of `translations`."""
@@ -186,7 +194,13 @@ class Session:
         Raises ConfigError, naming what does not fit, for a model without a published architecture.
         """
         return save_pretrained(
-            self.model, self.tokenizer, folder, length=self.length, labels=self.labels, origin=self.path
+            self.model,
+            self.tokenizer,
+            folder,
+            length=self.length,
+            labels=self.labels,
+            origin=self.path,
+            template=self.template,
         )
 
     def classify(self, text: str | Sequence[str]) -> dict[str, float] | list[dict[str, float]]:
@@ -195,8 +209,10 @@ class Session:
         Of a text longer than the training length the beginning counts. Raises ConfigError for a model that
         was not trained on labelled sentences.
         """
-        if not self.labels:
+        if not self.labels or self.tokenizer is None:
             raise ConfigError("classes: this model was not trained on labelled sentences (data Labelled)")
+        if len(set(self.labels)) < len(self.labels):
+            raise ConfigError("classes: two have one name; tell them apart under id2label in config.json")
         texts = [text] if isinstance(text, str) else list(text)
         chances = class_chances(self.model, self.tokenizer, texts, self.length).tolist()
         found = [dict(zip(self.labels, row, strict=True)) for row in chances]
@@ -260,9 +276,9 @@ def load(
 
 def load_file(path: str | Path, device: str | torch.device, dtype: str | torch.dtype | None) -> Session:
     """A session with the model of a GGUF or llama2.c file."""
-    found = read_file(path, device=device, dtype=dtype)
-    assert isinstance(found.plan, spec.Single) and isinstance(found.plan.input, spec.Tokens)
-    tokenizer, template = read_words(path, found.plan.input.vocab)
+    header = recognise(path)
+    found = read_model(header, device=device, dtype=dtype)
+    tokenizer, template = read_words(header)
     check_vocabulary(Path(path), tokenizer, found.plan)
     return Session(found.model, tokenizer, found.length, Path(path), labels=found.labels, template=template)
 
@@ -279,12 +295,3 @@ def load_folder(path: str | Path, device: str | torch.device, dtype: str | torch
     check_vocabulary(found.path, tokenizer, found.plan)
     template = read_template(found.path)
     return Session(found.model, tokenizer, found.length, found.path, labels=found.labels, template=template)
-
-
-def sampling(choices: dict[str, Any]) -> Sampling:
-    """The record of a caller's choices; ConfigError, with the nearest name, for one that does not exist."""
-    known = [field.name for field in fields(Sampling)]
-    for name in choices:
-        if name not in known:
-            raise ConfigError(f"{name}: unknown; {nearest(name, known)}")
-    return Sampling(**choices)

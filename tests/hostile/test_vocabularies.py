@@ -4,6 +4,7 @@ import json
 import os
 import random
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,30 @@ def test_rules_in_a_tokenizer_json_are_checked(tmp_path):
     path.write_text(json.dumps(record))
     with pytest.raises(FileFormatError, match=r"tokenizer\.json: precompiled_charsmap"):
         read_vocabulary(tmp_path)
+
+
+def test_a_tokenizer_json_is_read_strictly_and_within_bounds(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    for text, rule in (
+        ('{"model": {}, "normalizer": null, "normalizer": {}}', "key 'normalizer' stands twice"),
+        ('{"x": [' + "[]," * 2**23 + "[]]}", "more than 8,388,608 values"),
+        ("[" * 10**6, "nested too deeply"),
+        ('{"model": ' + "[" * 10**5 + "]" * 10**5 + "}", "nested too deeply"),
+    ):
+        path.write_text(text)
+        with pytest.raises(FileFormatError, match=rule):
+            read_vocabulary(tmp_path)
+
+
+def test_an_endless_list_of_metadata_is_not_unpacked():
+    told = gguf(precompiled_charsmap=np.zeros(2**24 + 1, np.uint8))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileFormatError, match="more than 16,777,216 values"):
+            gguf_vocabulary(told)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 def mutated(data: bytearray, draw: random.Random) -> bytes:

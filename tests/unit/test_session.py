@@ -9,9 +9,11 @@ import torch.nn.functional as F
 import cutaway
 from cutaway import spec
 from cutaway.data.tasks import StringTask
+from cutaway.data.tokenizer import byte_tokenizer
 from cutaway.errors import ConfigError, InputMissingError, LimitError
 from cutaway.session import Session, load
 from tests.unit.generate.tiny import filled
+from tests.unit.tiny import tiny
 from tests.unit.weights.saved import MODEL, save_checkpoint, save_run
 
 TEXT = "Where a naïve é and 日本 meet, fourteen windows end. " * 3
@@ -122,3 +124,16 @@ def test_bf16_writes_and_scores_nearly_the_same(session):
     assert next(other.model.parameters()).dtype == torch.bfloat16
     assert other.loss(TEXT).nats == pytest.approx(session.loss(TEXT).nats, rel=0.05)
     assert other.generate("abc", 5, temperature=0)
+
+
+def test_what_reads_no_text_says_so():
+    session = Session(tiny("vit"), None, labels=("cat", "dog", "owl", "fox", "elk"))
+    for asked in (session.generate, session.stream, session.fill, session.classify, session.embed):
+        with pytest.raises(ConfigError):
+            asked("a picture of [MASK]")
+
+
+def test_classes_of_one_name_are_not_merged():
+    session = Session(tiny("bert"), byte_tokenizer(), labels=("crane", "crane"))
+    with pytest.raises(ConfigError, match="two have one name"):
+        session.classify("a bird")

@@ -441,3 +441,47 @@ def test_a_lock_that_was_taken_back_while_another_opened_it_is_none(tmp_path, mo
         assert len(calls) == 2
         with pytest.raises(RunLockedError), store.DirectoryLock(tmp_path / "run"):
             pass
+
+
+# reading what others wrote
+
+
+def test_a_file_is_read_up_to_its_bound(tmp_path):
+    (tmp_path / "x").write_bytes(b"12345")
+    assert store.read_file(tmp_path / "x", 5, "recipe") == b"12345"
+    with pytest.raises(FileFormatError, match=r"x: more than 4 bytes, which no recipe has; name another"):
+        store.read_file(tmp_path / "x", 4, "recipe")
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(InputMissingError, match="cannot be read"):
+            store.read_file(path, 5, "recipe")
+
+
+REFUSED_JSON = {
+    "[1]": "holds [1] where an object belongs",
+    '{"a": 1, "a": 2}': "key 'a' stands twice",
+    '{"a": NaN}': "NaN is not a number of JSON",
+    '{"a": ["\\ud800"]}': "not valid Unicode",
+    '{"\\udfff": 1}': "not valid Unicode",
+    '{"a": ' + "[" * 16 + "]" * 16 + "}": "nested more than 16 deep",
+    '{"a": ' + "9" * 5_000 + "}": "a number is too long",
+    '{"a": 1': "not valid JSON",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED_JSON, ids=lambda text: text[:24])
+def test_json_is_read_strictly(tmp_path, text):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(FileFormatError) as refused:
+        store.read_object(path)
+    assert str(refused.value).startswith(str(path)) and REFUSED_JSON[text] in str(refused.value)
+
+
+def test_right_json_is_read(tmp_path):
+    told = {"a": ["\U0001f642", "\\ud800", "[" * 40, 1.5, None], "": {}}
+    for ascii_only in (True, False):
+        (tmp_path / "x.json").write_text(json.dumps(told, ensure_ascii=ascii_only), encoding="utf-8")
+        assert store.read_object(tmp_path / "x.json") == told
+        assert store.read_many(tmp_path / "x.json", (tmp_path / "x.json").read_bytes()) == told
+    with pytest.raises(FileFormatError, match="nested too deeply"):
+        store.read_many(tmp_path / "x.json", b"[" * 10**6)

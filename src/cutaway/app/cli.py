@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from importlib import import_module
 
 import cutaway
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns the exit code: 0, 2 for bad arguments, or that of the error."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the locale: what a model writes is UTF-8
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    usual, warnings.formatwarning = warnings.formatwarning, one_line
     try:
         return run(list(sys.argv[1:] if arguments is None else arguments))
     except CutawayError as error:
@@ -43,6 +45,15 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception:
         traceback.print_exc()
         return INTERNAL
+    finally:
+        warnings.formatwarning = usual
+
+
+def one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as errors are printed: without the line of code that it came from."""
+    return f"cutaway: {message}\n"
 
 
 def run(arguments: list[str]) -> int:

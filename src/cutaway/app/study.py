@@ -39,9 +39,10 @@ class Look:
         """The tokens whose loss is told."""
         if self.target is None:
             return session.tokenizer.encode(self.text).tolist()
-        from cutaway.data.begin import begin_token
+        from cutaway.data.begin import begin_token, target_tokenizer
 
-        return [begin_token(session.tokenizer), *session.tokenizer.encode(self.target).tolist()]
+        written = target_tokenizer(session.tokenizer).encode(self.target)
+        return [begin_token(session.tokenizer), *written.tolist()]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,9 +64,12 @@ class Shield:
             ):
                 continue
             if flags["lstrip"]:
-                begin = max(len(text[:begin].rstrip()), found[-1][1] if found else 0)
+                least = found[-1][1] if found else 0
+                while begin > least and text[begin - 1].isspace():
+                    begin -= 1
             if flags["rstrip"]:
-                end += len(text[end:]) - len(text[end:].lstrip())
+                while text[end : end + 1].isspace():
+                    end += 1
             found.append((begin, end, match[0]))
         return found
 

@@ -32,6 +32,11 @@ def source_ids(tokenizer: Tokenizer, text: str) -> np.ndarray:
     return np.append(ids, tokenizer.end)
 
 
+def target_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
+    """What cuts a target: Marian's vocabularies have a model of pieces for each language, others one."""
+    return getattr(tokenizer, "target", None) or tokenizer
+
+
 def borders(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """The ids in front of and behind a text that is read as a whole: those of the tokenizer's template, as
     BERT has one, or the end token on both sides.
@@ -41,3 +46,16 @@ def borders(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
         return end, end
     before, after = around(tokenizer.inner)
     return before.tolist(), after.tolist()
+
+
+def template_ids(tokenizer: Tokenizer, text: str, length: int | None = None) -> np.ndarray:
+    """The ids of a text that is read as a whole, between its `borders`, int64, at most `length` in all.
+
+    Raises LimitError where that leaves no room for the text.
+    """
+    ids = tokenizer.encode(text)
+    before, after = borders(tokenizer)
+    room = None if length is None else length - len(before) - len(after)
+    if room is not None and room < 1:
+        raise LimitError(f"length {length} leaves no room for a token between the template's")
+    return np.concatenate([before, ids[:room], after]).astype(np.int64)

@@ -22,7 +22,7 @@ import numpy as np
 from cutaway.data.authorship import Shield
 from cutaway.data.template import Message, render_all
 from cutaway.data.tokenizer import Tokenizer
-from cutaway.data.vocabularies.tables import MOST_BYTES, read_file, read_optional
+from cutaway.data.vocabularies.tables import read_optional, read_text
 from cutaway.errors import ConfigError, FileFormatError
 
 ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -45,12 +45,12 @@ def read_template(folder: str | Path) -> str | None:
     """
     folder = Path(folder)
     if (folder / "chat_template.jinja").is_file():
-        return read_file(folder / "chat_template.jinja", MOST_BYTES).decode("utf-8", "replace")
+        return read_text(folder / "chat_template.jinja")
     path = folder / "tokenizer_config.json"
     found = read_optional(path).get("chat_template")
     if isinstance(found, list):
-        named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
-        found = named.get("default")
+        named = (entry for entry in found if isinstance(entry, dict) and entry.get("name") == "default")
+        found = next(named, {}).get("template")
     if found is not None and not isinstance(found, str):
         raise FileFormatError(path, "chat_template is no text, and no list with a default")
     return found
@@ -154,7 +154,6 @@ def _parts(
     tokenizer: Tokenizer, text: str, places: Sequence[tuple[int, int, str]]
 ) -> tuple[list[str | int], list[int]]:
     """The text in plain strings and ids of control tokens, and where each begins."""
-    numbers = {name: number for number, name in tokenizer.names.items()}
     parts: list[str | int] = []
     starts: list[int] = []
     at = 0
@@ -163,7 +162,9 @@ def _parts(
             parts.append(text[at:begin])
             starts.append(at)
         if name:
-            parts.append(numbers[name])
+            number = tokenizer.inner.token_to_id(name)
+            assert number is not None
+            parts.append(number)
             starts.append(begin)
         at = end
     return parts, [*starts, len(text)]

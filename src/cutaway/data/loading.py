@@ -1,7 +1,6 @@
 """A tokenizer from its `tokenizer.json`, ours or another's."""
 
 import base64
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from cutaway.data.charsmap import check_charsmap
 from cutaway.data.record import END, check_record
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import FileFormatError, InputMissingError
+from cutaway.store import read_file, read_many
 
 MOST_FILE_BYTES = 2**28
 
@@ -20,18 +20,14 @@ def load_tokenizer(path: str | Path, end: str | None = END, **roles: Any) -> Tok
     path = Path(path)
     if not path.is_file():
         raise InputMissingError(f"{path}: no such tokenizer file; check the path")
-    if path.stat().st_size > MOST_FILE_BYTES:
-        raise FileFormatError(path, f"larger than {MOST_FILE_BYTES:,} bytes; this is no tokenizer.json")
+    data = read_file(path, MOST_FILE_BYTES, "tokenizer.json")
+    record = read_many(path, data)
     try:
-        text = path.read_bytes().decode("utf-8")
-        record = json.loads(text)
         check_record(path, record)
         check_rules(path, record.get("normalizer"))
-        return Tokenizer(tokenizers.Tokenizer.from_str(text), end, **roles)
+        return Tokenizer(tokenizers.Tokenizer.from_str(data.decode()), end, **roles)
     except FileFormatError:
         raise
-    except RecursionError:
-        raise FileFormatError(path, "nested too deeply; this is no tokenizer.json") from None
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as problem:  # the library raises bare Exception, and PanicException beside it

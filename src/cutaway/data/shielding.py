@@ -22,7 +22,9 @@ TAG = re.compile(r"\s*(<.*>|\[.*\]|\{.*\}|\|.*\|)\s*", re.DOTALL)
 
 
 class Doubles:
-    """The doubles of one tokenizer, made when they are needed; `names` are the control tokens."""
+    """The doubles of one tokenizer, made when they are needed, the last one kept; `names` are the control
+    tokens.
+    """
 
     def __init__(self, record: dict, names: Sequence[str]):
         if len(names) > PLANE:
@@ -40,7 +42,7 @@ class Doubles:
             raise LimitError("the text holds too many private-use characters: take some out")
         letters = {name: chr(first + place) for place, name in enumerate(self.names)}
         if first not in self._made:
-            self._made[first] = double(self.record, letters)
+            self._made = {first: double(self.record, letters)}
         return self._made[first], letters
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from cutaway.data.begin import begin_token, front_ids, source_ids
 from cutaway.data.tokenizer import Tokenizer
+from cutaway.errors import ConfigError
 from cutaway.generate.decode import Decoding, check_prompts
 from cutaway.generate.sample import Sampling, check_whole
 from cutaway.generate.stream import TextStream
@@ -189,6 +190,8 @@ def encode(
     the beginning of a document: what comes after that, or after an end token.
     """
     check_whole("max_tokens", max_tokens, 1, 2**31 - 1)
+    if tokenizer is None:
+        raise ConfigError("this model reads no text: it cannot write any")
     begin, ids_of = None, tokenizer.encode
     if isinstance(model, Pair):
         begin, ids_of = begin_token(tokenizer), partial(source_ids, tokenizer)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cutaway.data.begin import borders
+from cutaway.data.begin import template_ids
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError, nearest
 from cutaway.models import AnyModel, Single
@@ -57,16 +57,6 @@ def embed(
         found |= dict(zip(places, vectors_BD, strict=True))
     width = model.plan.width
     return torch.stack([found[place] for place in range(len(rows))]) if rows else torch.empty(0, width)
-
-
-def template_ids(tokenizer: Tokenizer, text: str, length: int | None = None) -> np.ndarray:
-    """The ids of a text as its model reads it, int64, at most `length` of them, the template's included."""
-    ids = tokenizer.encode(text)
-    before, after = borders(tokenizer)
-    room = None if length is None else length - len(before) - len(after)
-    if room is not None and room < 1:
-        raise LimitError(f"length {length} leaves no room for a token between the template's")
-    return np.concatenate([before, ids[:room], after]).astype(np.int64)
 
 
 def side_by_side(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

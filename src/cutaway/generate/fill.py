@@ -34,7 +34,7 @@ def fill(model: AnyModel, tokenizer: Tokenizer, text: str, best: int = 5) -> lis
     Raises ConfigError for a model that did not learn to tell hidden tokens, LimitError for a text without a
     hole or no guess asked for, ContextLengthError for one that is too long.
     """
-    mask = mask_id(tokenizer)
+    mask = None if tokenizer is None else mask_id(tokenizer)
     reads_all = isinstance(model, Single) and model.sees == "all" and isinstance(model.head, NextToken)
     if mask is None or not reads_all:
         raise ConfigError("filling holes needs a model that learned to tell hidden tokens (data MaskedText)")

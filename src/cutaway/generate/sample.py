@@ -13,13 +13,13 @@ import hashlib
 import math
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from cutaway.errors import ConfigError, CutawayError, LimitError
+from cutaway.errors import ConfigError, CutawayError, LimitError, nearest
 
 NUCLEUS_FIRST = (
     1024  # a nucleus is nearly always inside the most likely thousand: no need to sort the vocabulary
@@ -58,6 +58,15 @@ class Sampling:
     def seeded(self) -> Self:
         """The same with a seed, drawn from the system where there is none."""
         return self if self.seed is not None else replace(self, seed=secrets.randbits(63))
+
+
+def chosen(choices: dict[str, Any]) -> Sampling:
+    """The record of a caller's choices; ConfigError, with the nearest name, for one that does not exist."""
+    known = [field.name for field in fields(Sampling)]
+    for name in choices:
+        if name not in known:
+            raise ConfigError(f"{name}: unknown; {nearest(name, known)}")
+    return Sampling(**choices)
 
 
 class Sampler:

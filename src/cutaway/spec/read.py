@@ -5,14 +5,13 @@ Reading proves names and types; `spec.check` judges values.
 """
 
 import inspect
-import json
 import tomllib
 from dataclasses import field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from cutaway.errors import ConfigError, FileFormatError, InputMissingError, nearest
+from cutaway.errors import ConfigError, FileFormatError, nearest
 from cutaway.spec.check import check_model, check_recipe
 from cutaway.spec.model import Model
 from cutaway.spec.presets import PRESETS
@@ -27,8 +26,10 @@ from cutaway.spec.structure import (
     structure,
 )
 from cutaway.spec.write import FORMAT
+from cutaway.store import read_file, read_object
 
 MOST_BYTES = 2**18  # of a configuration file: ours have a few thousand
+DEPTH = 64  # of a configuration in JSON
 MOST_DOTS = 2_000  # between two equal signs of a line: tomllib takes quadratic time on a key of many parts
 
 
@@ -58,28 +59,19 @@ def read_recipe(data: str | Path | dict[str, Any], source: str = "recipe") -> Re
 
 def read_table(path: Path) -> dict[str, Any]:
     """The table that a TOML or JSON file holds, read as text without being understood."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except OSError as problem:
-        raise InputMissingError(f"{path}: cannot be read ({problem.strerror}); check the path") from None
-    if len(data) > MOST_BYTES:
-        raise FileFormatError(path, f"more than {MOST_BYTES:,} bytes, which no recipe has; name another file")
-    load = json.loads if Path(path).suffix == ".json" else tomllib.loads
+    if Path(path).suffix == ".json":
+        return read_object(path, MOST_BYTES, DEPTH)
+    data = read_file(path, MOST_BYTES, "recipe")
     if any(part.count(b".") > MOST_DOTS for line in data.split(b"\n") for part in line.split(b"=")):
         raise FileFormatError(path, f"a line with more than {MOST_DOTS:,} dots; put lists on several lines")
     try:
-        table = load(data.decode("utf-8"))
+        return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as problem:
         raise FileFormatError(path, "not UTF-8; save it as UTF-8", problem.start) from None
     except RecursionError:
         raise FileFormatError(path, "nested too deeply; a recipe has a few levels") from None
     except ValueError as problem:
-        language = "JSON" if load is json.loads else "TOML"
-        raise FileFormatError(path, f"not valid {language}: {one_line(problem)}") from None
-    if not isinstance(table, dict):
-        raise FileFormatError(path, f"holds {shown(table)} where a table belongs")
-    return table
+        raise FileFormatError(path, f"not valid TOML: {one_line(problem)}") from None
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Single files that are the old or the new, and logs that grow by whole lines."""
+"""Single files that are the old or the new, logs that grow by whole lines, and reading within bounds."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from cutaway.errors import FileFormatError
+from cutaway.errors import FileFormatError, InputMissingError
 from cutaway.store.disk import (
     Failure,
     check_space,
@@ -47,6 +47,21 @@ def stream_file(
 
     persist(attempt, target, need, failure)
     persist(lambda: sync_path(target.parent), target, need, failure)
+
+
+def read_file(path: str | Path, most: int, kind: str) -> bytes:
+    """The bytes of a file that has at most `most`; `kind` says in the message what such a file is.
+
+    Raises InputMissingError where it cannot be read, FileFormatError where it is larger.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
+    except OSError as problem:
+        raise InputMissingError(f"{path}: cannot be read ({problem.strerror}); check the path") from None
+    if len(data) > most:
+        raise FileFormatError(path, f"more than {most:,} bytes, which no {kind} has; name another file")
+    return data
 
 
 def append_line(path: Path, line: str) -> None:

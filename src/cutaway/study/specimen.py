@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from cutaway import spec
-from cutaway.data.begin import begin_token, borders, source_ids
+from cutaway.data.begin import begin_token, source_ids, target_tokenizer
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError
 from cutaway.generate.translate import BEAM, Translator
 from cutaway.models import AnyModel, build
 from cutaway.models.sites import Listener
+from cutaway.study.subject import text_ids
 
 MOST_TOKENS = 512
 
@@ -95,17 +96,16 @@ def read(session: Session, text: str | tuple[str, str]) -> tuple[Specimen, list[
         most = min(most, reads.position.length)
 
     def cut(side: str, words: str, room: int) -> np.ndarray:
-        ids = source_ids(session.tokenizer, words) if side == "source" else session.tokenizer.encode(words)
-        if len(ids) > room:
-            notices.append(f"Shown are the first {room:,} of the {side}'s {len(ids):,} tokens.")
-        return ids[:room]
+        known = session.tokenizer if side != "target" else target_tokenizer(session.tokenizer)
+        ids = source_ids(known, words) if side == "source" else text_ids(plan, known, words)
+        if len(ids) <= room:
+            return ids
+        notices.append(f"Shown are the first {room:,} of the {side}'s {len(ids):,} tokens.")
+        return ids[:room] if side == "source" else text_ids(plan, known, words, room)
 
     if not pair:
         assert isinstance(text, str)
-        whole = isinstance(plan, spec.Single) and plan.stack.sees == "all"
-        before, after = borders(session.tokenizer) if whole else ([], [])
-        ids = cut("text", text, max(1, most - len(before) - len(after)))
-        specimen = Specimen(session.model, np.concatenate([before, ids, after]).astype(np.int64))
+        specimen = Specimen(session.model, cut("text", text, most))
     else:
         begin = begin_token(session.tokenizer)
         source, target = (text, None) if isinstance(text, str) else text

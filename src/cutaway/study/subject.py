@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cutaway import spec
-from cutaway.data.begin import source_ids
+from cutaway.data.begin import source_ids, target_tokenizer, template_ids
 from cutaway.errors import ConfigError, LimitError
 
 Inputs = Any  # text, token ids, a list of either, a tensor; for an encoder-decoder a pair of those
@@ -54,7 +55,8 @@ def arguments(studied: Subject, inputs: Inputs) -> tuple[tuple[Tensor, ...], dic
         if not isinstance(inputs, tuple | list) or len(inputs) != 2:
             raise LimitError("an encoder-decoder reads a pair: (source, target)")
         source_BM, source_padding_BM = rows(studied, as_source(studied, inputs[0]), plan.source)
-        target_BL, target_padding_BL = rows(studied, inputs[1], plan.target or plan.source)
+        writing = studied._replace(tokenizer=target_tokenizer(studied.tokenizer))
+        target_BL, target_padding_BL = rows(writing, inputs[1], plan.target or plan.source)
         padding = {"source_padding_BM": source_padding_BM, "target_padding_BL": target_padding_BL}
         return (source_BM, target_BL), {name: mask for name, mask in padding.items() if mask is not None}
     assert isinstance(plan, spec.Single | spec.Recurrence)
@@ -91,8 +93,17 @@ def ids(studied: Subject, inputs: Inputs) -> Tensor:
     if isinstance(inputs, str):
         if studied.tokenizer is None:
             raise LimitError("text needs a tokenizer: give a session, or token ids")
-        inputs = studied.tokenizer.encode(inputs)
+        inputs = text_ids(studied.plan, studied.tokenizer, inputs)
     return torch.as_tensor(inputs).long()
+
+
+def text_ids(plan: spec.Model, tokenizer: Any, text: str, length: int | None = None) -> np.ndarray:
+    """The ids of a text, at most `length`: a model that sees all reads it as a whole, as `fill` and `embed`
+    have it.
+    """
+    if isinstance(plan, spec.Single) and plan.stack.sees == "all":
+        return template_ids(tokenizer, text, length)
+    return tokenizer.encode(text)[:length]
 
 
 def as_source(studied: Subject, inputs: Inputs) -> Inputs:

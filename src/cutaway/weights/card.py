@@ -11,7 +11,6 @@ from typing import Any
 
 from cutaway import __version__, store
 from cutaway.errors import FileFormatError
-from cutaway.weights.config import read_object
 
 TASKS = {
     "ForCausalLM": "text-generation",
@@ -51,6 +50,6 @@ def training(run: Path) -> list[str]:
     if figures:
         lines += ["| Figure, when last measured | |", "| --- | --- |"]
         lines += [f"| {key} | {value:.6g} |" for key, value in sorted(figures.items())] + [""]
-    facts = read_object(run / "facts.json") if (run / "facts.json").is_file() else {}
+    facts = store.read_object(run / "facts.json") if (run / "facts.json").is_file() else {}
     known = [f"{key} {facts[key]}" for key in TOLD if facts.get(key) is not None]
     return [*lines, f"With {', '.join(known)}.", ""] if known else lines

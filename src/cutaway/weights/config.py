@@ -7,15 +7,12 @@ is left is unknown: it is reported and, like `auto_map`, never selects code.
 
 import json
 from collections.abc import Iterable, Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from cutaway.errors import FileFormatError, InputMissingError
-from cutaway.weights.strict_json import read_json
+from cutaway.errors import FileFormatError
+from cutaway.store import read_object, told
 
-MOST_BYTES = 2**24
-DEPTH = 16
 MOST_TOLD = 500  # characters of an error: a value can be as long as the file
 MISSING: Any = object()
 WIDEST = 2**24  # of any one axis; with the others below, no product of a matrix leaves 64 bits
@@ -115,7 +112,7 @@ class Table:
     def number(self, key: str, default: Any = MISSING, *, least: float = 0.0) -> float:
         """A finite number of at least `least`."""
         value = self.take(key, default)
-        if type(value) not in (int, float) or not isfinite(value) or not least <= value <= 1e300:
+        if type(value) not in (int, float) or not least <= value <= 1e300:
             raise self.refuse(key, f"{told(value)} must be a number of at least {least}")
         return float(value)
 
@@ -168,24 +165,3 @@ class Table:
 def read_config(path: Path) -> Table:
     """The table of a config.json. Raises InputMissingError, or FileFormatError for what is none."""
     return Table(read_object(path), path)
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The object that a small JSON file holds, read strictly; raises as `read_config` does."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except OSError as problem:
-        raise InputMissingError(f"{path}: cannot be read ({problem.strerror}); check the path") from None
-    if len(data) > MOST_BYTES:
-        raise FileFormatError(path, f"more than {MOST_BYTES:,} bytes; this is not the file it should be")
-    values = read_json(path, data, DEPTH)
-    if not isinstance(values, dict):
-        raise FileFormatError(path, f"holds {told(values)} where an object belongs")
-    return values
-
-
-def told(value: object) -> str:
-    """A value as an error shows it."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -3,6 +3,7 @@
 config.json, generation_config.json   of the family that says what the spec says
 model.safetensors                      in that family's layout and names
 tokenizer.json, tokenizer_config.json  and, of a folder that was loaded, its other tokenizer files
+chat_template.jinja                    where the model came with one
 README.md                              the model card; of a run also its recipe.toml
 manifest.json                          sizes and checksums, as in every folder that Cutaway writes
 """
@@ -18,9 +19,8 @@ from cutaway.data.masking import mask_id
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError
 from cutaway.models import AnyModel
-from cutaway.store import write_folder
+from cutaway.store import read_object, write_folder
 from cutaway.weights.card import write_card
-from cutaway.weights.config import read_object
 from cutaway.weights.keys import write_keys
 from cutaway.weights.published import publish
 from cutaway.weights.run import NAME
@@ -28,11 +28,12 @@ from cutaway.weights.safe import NAMES, put_tensors
 
 LENGTH = 2048  # positions, where nobody knows how many a model was trained with
 CONFIG, GENERATION, WEIGHTS, CARD = "config.json", "generation_config.json", "model.safetensors", "README.md"
-RECIPE = "recipe.toml"
+RECIPE, TEMPLATE = "recipe.toml", "chat_template.jinja"
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
-    *("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "source.spm", "target.spm"),
-    *("chat_template.jinja", "preprocessor_config.json", "sentence_bert_config.json"),
+    *("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    *("source.spm", "target.spm"),
+    *(TEMPLATE, "preprocessor_config.json", "sentence_bert_config.json"),
 )
 IDS = ("bos", "eos", "pad", "decoder_start", "forced_bos", "forced_eos", "sep", "cls", "mask", "unk")
 
@@ -45,13 +46,15 @@ def save_pretrained(
     length: int | None = None,
     labels: tuple[str, ...] = (),
     origin: Path | None = None,
+    template: str | None = None,
 ) -> Path:
     """Writes a new folder and returns it.
 
     `length` is how many positions the model was trained with. `origin` is where it came from: of a Hugging
-    Face folder the tokenizer's files and token ids are taken over, of a run the card tells. The weights keep
-    their type. Raises ConfigError, naming what does not fit, for a model without a published architecture,
-    OutputExistsError where the folder exists, SaveError where it cannot be written; then nothing is left.
+    Face folder the tokenizer's files and token ids are taken over, of a run the card tells. `template` is the
+    chat template of what came from no such folder. The weights keep their type. Raises ConfigError, naming
+    what does not fit, for a model without a published architecture, OutputExistsError where the folder
+    exists, SaveError where it cannot be written; then nothing is left.
     """
     folder = Path(folder)
     published = publish(model.plan, length or LENGTH, labels)
@@ -81,6 +84,8 @@ def save_pretrained(
             shutil.copyfile(file, beside / file.name)
         if not files and tokenizer is not None:
             (beside / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+        if not files and template is not None:
+            (beside / TEMPLATE).write_text(template, encoding="utf-8", newline="")
         if run is not None:
             shutil.copyfile(run / RECIPE, beside / RECIPE)
         (beside / CARD).write_text(card, encoding="utf-8")

@@ -6,10 +6,9 @@ copied). Nothing here imports what a file names, and a path that is there is nev
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from torch import Tensor
 from cutaway import spec
 from cutaway.errors import ConfigError, FileFormatError, InputMissingError
 from cutaway.models import AnyModel, build
-from cutaway.weights.config import Table, read_config, read_object
+from cutaway.weights.config import Table, read_config
 from cutaway.weights.families import family_of
 from cutaway.weights.hub import local_folder
 from cutaway.weights.keys import read_keys
@@ -26,7 +25,7 @@ from cutaway.weights.run import as_dtype
 from cutaway.weights.safe import read_tensors
 from cutaway.weights.shards import read_shards
 
-CONFIG, GENERATION = "config.json", "generation_config.json"
+CONFIG = "config.json"
 SENTENCES = "sentence_bert_config.json"  # of sentence encoders: to what length they were trained
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -36,15 +35,12 @@ class Pretrained:
     """A model as its files have it, in evaluation mode.
 
     `length` is how many positions it was made for, None where it reads no tokens; `labels` name its classes.
-    `config` and `generation` are the tables of the two files; `notices` say what of them was not understood
-    and which tensors were left out.
+    `notices` say what of its config was not understood and which tensors were left out.
     """
 
     model: AnyModel
-    config: Mapping[str, Any]
     length: int | None = None
     labels: tuple[str, ...] = ()
-    generation: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     path: Path = Path()
 
@@ -52,15 +48,6 @@ class Pretrained:
     def plan(self) -> spec.Model:
         """What the model is, as data."""
         return self.model.plan
-
-    def token(self, name: str) -> int | None:
-        """The id that the files give for `eos`, `bos`, `pad`, `decoder_start` ...; of several the first."""
-        for table in (self.generation, self.config):
-            value = table.get(f"{name}_token_id")
-            value = value[0] if isinstance(value, list) and value else value
-            if type(value) is int and value >= 0:
-                return value
-        return None
 
 
 def read_folder(
@@ -75,8 +62,7 @@ def read_folder(
     folder = local_folder(path)
     table = read_config(folder / CONFIG)
     file, tensors = folder_tensors(folder)
-    generation = read_object(folder / GENERATION) if (folder / GENERATION).is_file() else {}
-    found = assemble(table, tensors, file, generation=generation, device=device, dtype=kind, folder=folder)
+    found = assemble(table, tensors, file, device=device, dtype=kind, folder=folder)
     if found.length is None or not (folder / SENTENCES).is_file():
         return found
     most = read_config(folder / SENTENCES).optional("max_seq_length") or found.length
@@ -98,7 +84,6 @@ def assemble(
     tensors: Mapping[str, Tensor],
     path: str | Path,
     *,
-    generation: Mapping[str, Any] | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     folder: Path = Path(),
@@ -119,9 +104,7 @@ def assemble(
     model = model.eval().to(device=device, dtype=dtype or widest(found))
     notices = [f"{table.path}: {key[:80]} is unknown and changes nothing" for key in unknown]
     notices += [f"{path}: {name} is left out, this model has no use for it" for name in left]
-    return Pretrained(
-        model, table.values, config.length, config.labels, generation or {}, tuple(notices), folder
-    )
+    return Pretrained(model, config.length, config.labels, tuple(notices), folder)
 
 
 def widest(tensors: Mapping[str, Tensor]) -> torch.dtype:

@@ -71,8 +71,9 @@ def offline() -> bool:
 
 def cache() -> Path:
     """Where Hugging Face's programs keep what they fetched."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    shared = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    home = Path(os.environ.get("HF_HOME") or shared / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
 
 
 def cached_folder(name: str) -> Path | None:

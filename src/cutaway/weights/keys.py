@@ -208,15 +208,20 @@ def not_needed(
 
 
 def is_table(tensor: Tensor, compute: Callable[[Tensor], Tensor]) -> bool:
-    """Whether a tensor holds, to the rounding of its type, the numbers that are computed for its shape."""
+    """Whether a tensor holds, to the rounding of its type, the numbers that are computed for its shape; of
+    one without numbers, on the meta device, only type and shape count.
+    """
     if tensor.dim() != 2 or not tensor.is_floating_point() or tensor.element_size() < 2 or not tensor.numel():
         return False
+    if tensor.is_meta:
+        return True
     return bool((tensor.double() - compute(tensor)).abs().max() <= 4 * torch.finfo(tensor.dtype).eps)
 
 
 def same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same numbers of the same type."""
-    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
+    """Whether two tensors hold the same numbers of the same type; on the meta device there are none."""
+    alike = one.dtype == other.dtype and one.shape == other.shape
+    return alike and (one.is_meta or torch.equal(one, other))
 
 
 def listed(what: str, names: Sequence[str], others: Sequence[str]) -> list[str]:

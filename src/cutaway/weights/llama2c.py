@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import FileFormatError, InputMissingError
+from cutaway.store import read_file
 from cutaway.weights.pickled import check_not_pickled
 
 HEADER = struct.Struct("<7i")
@@ -84,15 +85,6 @@ class Vocabulary:
 
     pieces: tuple[str, ...]
     scores: np.ndarray
-
-
-def is_llama2c(path: str | Path) -> bool:
-    """Whether a file's size is the one its first seven numbers tell."""
-    try:
-        read_llama2c(path)
-    except (FileFormatError, InputMissingError):
-        return False
-    return True
 
 
 def read_llama2c(path: str | Path) -> Llama2c:
@@ -197,13 +189,7 @@ def read_vocabulary(path: str | Path, vocab: int) -> Vocabulary:
     Raises InputMissingError where there is no such file, FileFormatError where it is none.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MOST_VOCABULARY_BYTES + 1)
-    except OSError as problem:
-        raise InputMissingError(f"{path}: cannot be read ({problem.strerror}); check the path") from None
-    if len(data) > MOST_VOCABULARY_BYTES:
-        raise FileFormatError(path, f"more than {MOST_VOCABULARY_BYTES:,} bytes, which no vocabulary has")
+    data = read_file(path, MOST_VOCABULARY_BYTES, "vocabulary")
     pieces, scores = [], []
     at = 4
     while at < len(data):

@@ -25,7 +25,6 @@ from torch import Tensor
 from cutaway import store
 from cutaway.errors import ConfigError, FileFormatError, InputMissingError, nearest
 from cutaway.weights.pickled import check_not_pickled
-from cutaway.weights.strict_json import read_json
 
 MOST_HEADER = 100_000_000
 MOST_ELEMENTS = 2**48  # of a tensor, its zeros taken for ones
@@ -97,7 +96,7 @@ def read_header(path: str | Path) -> Header:
         raise FileFormatError(path, "ends inside its header; copy it again", 8 + len(data))
     if data[:1] != b"{":
         raise FileFormatError(path, "the header does not begin with {; no safetensors file", 8)
-    return check_header(path, read_json(path, data, DEPTH, 8), 8 + length, size)
+    return check_header(path, store.read_json(path, data, DEPTH, 8), 8 + length, size)
 
 
 def header_length(path: Path, first: bytes, size: int) -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cutaway.errors import FileFormatError, InputMissingError
+from cutaway.errors import FileFormatError
+from cutaway.store import read_object
 from cutaway.weights.safe import Header, named, read_header, read_tensors
-from cutaway.weights.strict_json import read_json
 
 MOST_INDEX = 100_000_000
 MOST_SHARDS = 4_096
@@ -46,15 +46,8 @@ def read_shard_headers(path: str | Path) -> dict[Path, Header]:
 
 def read_index(path: Path) -> dict[str, str]:
     """Which file holds which tensor, as an index says; each is a plain file name."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MOST_INDEX + 1)
-    except OSError as problem:
-        raise InputMissingError(f"{path}: cannot be read ({problem.strerror}); check the path") from None
-    if len(data) > MOST_INDEX:
-        raise FileFormatError(path, f"more than {MOST_INDEX:,} bytes, which no index has")
-    table = read_json(path, data, DEPTH)
-    if not isinstance(table, dict) or not isinstance(weight_map := table.get("weight_map"), dict):
+    table = read_object(path, MOST_INDEX, DEPTH)
+    if not isinstance(weight_map := table.get("weight_map"), dict):
         raise FileFormatError(path, "has no weight_map; an index of safetensors files has one")
     for key in table.keys() - {"weight_map", "metadata"}:
         raise FileFormatError(path, f"unknown key {key[:80]!r}; an index has metadata and weight_map")

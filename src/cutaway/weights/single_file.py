@@ -10,7 +10,7 @@ from cutaway.errors import FileFormatError, InputMissingError
 from cutaway.weights import llama2c
 from cutaway.weights.config import Table
 from cutaway.weights.folder import Pretrained, assemble
-from cutaway.weights.gguf import hugging_face, read_gguf
+from cutaway.weights.gguf import Gguf, hugging_face, read_gguf
 from cutaway.weights.gguf.header import MAGIC
 from cutaway.weights.pickled import check_not_pickled
 from cutaway.weights.run import as_dtype
@@ -19,41 +19,51 @@ TEMPLATE = "tokenizer.chat_template"
 VOCABULARY = "tokenizer.bin"  # beside a llama2.c model; or the only file there whose name begins so
 
 
-def read_file(
-    path: str | Path, *, device: str | torch.device = "cpu", dtype: str | torch.dtype | None = None
-) -> Pretrained:
-    """The model of a GGUF or llama2.c file, known by its first bytes or else by its size.
+def recognise(path: str | Path) -> Gguf | llama2c.Llama2c:
+    """The header of a GGUF or llama2.c file, which is known by its first bytes or else by its size.
 
-    `dtype` is what the weights are turned into, None is fp32. Raises InputMissingError where there is no such
-    file, FileFormatError naming the file and what is wrong, or what of the model cannot be represented.
+    Raises InputMissingError where there is no such file, FileFormatError naming the file and what is wrong.
     """
-    path, kind = Path(path), as_dtype(dtype) or torch.float32
+    path = Path(path)
     first = beginning(path)
     if first[:4] == MAGIC:
-        config, tensors = hugging_face(read_gguf(path))
-    elif path.suffix == ".safetensors" or first[8:] == b"{":
+        return read_gguf(path)
+    if path.suffix == ".safetensors" or first[8:] == b"{":
         raise FileFormatError(path, "holds tensors, but not what to do with them: give the folder it is from")
-    else:
-        if path.suffix != ".bin":
-            check_not_pickled(path, first)
-        config, tensors = llama2c.hugging_face(llama2c.read_llama2c(path))
+    if path.suffix != ".bin":
+        check_not_pickled(path, first)
+    return llama2c.read_llama2c(path)
+
+
+def read_model(
+    found: Gguf | llama2c.Llama2c,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+) -> Pretrained:
+    """The model of such a file; `dtype` is what the weights are turned into, None is fp32.
+
+    Raises FileFormatError naming the file and what of the model cannot be represented.
+    """
+    path, kind = found.path, as_dtype(dtype) or torch.float32
+    config, tensors = hugging_face(found) if isinstance(found, Gguf) else llama2c.hugging_face(found)
     return assemble(Table(config, path), tensors(kind), path, device=device, dtype=kind, folder=path)
 
 
-def read_words(path: str | Path, vocab: int) -> tuple[Tokenizer, str | None]:
-    """The tokenizer of such a model with `vocab` tokens, in a GGUF file or beside a llama2.c one, and the
-    chat template, where a GGUF file has one.
+def read_words(found: Gguf | llama2c.Llama2c) -> tuple[Tokenizer, str | None]:
+    """The tokenizer of such a model, in a GGUF file or beside a llama2.c one, and the chat template, where a
+    GGUF file has one.
 
     Raises InputMissingError where there is none, FileFormatError where it is none that can be read.
     """
-    path = Path(path)
-    if beginning(path)[:4] == MAGIC:
-        metadata = read_gguf(path).metadata
-        template = metadata.get(TEMPLATE)
-        return gguf_vocabulary(metadata, path), template if isinstance(template, str) else None
-    beside = vocabulary_beside(path)
-    found = llama2c.read_vocabulary(beside, vocab)
-    return llama2c_vocabulary(found.pieces, [float(score) for score in found.scores], beside), None
+    if isinstance(found, Gguf):
+        template = found.metadata.get(TEMPLATE)
+        if template is not None and not isinstance(template, str):
+            raise FileFormatError(found.path, f"{TEMPLATE} is no text; convert the model anew")
+        return gguf_vocabulary(found.metadata, found.path), template
+    beside = vocabulary_beside(found.path)
+    words = llama2c.read_vocabulary(beside, found.vocab)
+    return llama2c_vocabulary(words.pieces, [float(score) for score in words.scores], beside), None
 
 
 def vocabulary_beside(path: Path) -> Path:

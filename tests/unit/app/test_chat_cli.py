@@ -2,6 +2,7 @@
 
 import io
 import sys
+import warnings
 
 import pytest
 import torch
@@ -111,3 +112,24 @@ def test_a_model_without_a_template_is_refused(folder, session, tmp_path, capsys
     assert "came without a chat template" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="use generate"):
         load(bare).chat([{"role": "user", "content": "hello"}])
+
+
+def test_a_conversation_longer_than_the_training_is_told_of_once(tmp_path, capsys, monkeypatch):
+    tokenizer = subword_tokenizer(["[user] [assistant] hello there;"], 262)
+    model = models.build(spec.small(1, 16, 2, vocab=tokenizer.vocab)).eval()
+    folder = Session(model, tokenizer, 24, template=TEMPLATE).save_pretrained(tmp_path / "made")
+    assert load(folder).template == TEMPLATE, "a template goes with its model"
+    told = []
+    monkeypatch.setattr(
+        warnings, "showwarning", lambda *given: told.append(warnings.formatwarning(*given[:4]))
+    )
+    long = "hello there; " * 30
+    for lines, times in (("hello\n", 0), (f"hello\n{long}\n{long}\n", 1)):
+        told.clear()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            assert main(["chat", "-m", str(folder), "--max-tokens", "2"]) == 0
+        assert len(told) == times
+    assert told[0].startswith("cutaway: chat: longer than the 24 tokens this model was trained for")
+    assert told[0].count("\n") == 1 and capsys.readouterr().out.count("\n") == 4

@@ -1,15 +1,17 @@
 """Chat templates: text and ids as transformers makes them, and no message that becomes a control token."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 import tokenizers
 from tokenizers import AddedToken
 
+from cutaway.data.authorship import Shield
 from cutaway.data.chat import encode_chat, encode_chats, read_template
 from cutaway.data.template import render, render_all
-from cutaway.data.tokenizer import Tokenizer, train_tokenizer
+from cutaway.data.tokenizer import Tokenizer, byte_tokenizer, train_tokenizer
 from cutaway.errors import ConfigError, FileFormatError, LimitError, MissingExtraError
 from tests.unit.data.chat_templates import CHATML, CHATS, DEFAULT_SYSTEM, GENERATION, TEMPLATES, THINKING
 from tests.unit.data.corpus import TEXTS
@@ -249,9 +251,25 @@ def test_templates_of_a_folder(tmp_path):
     (tmp_path / "chat_template.jinja").write_text("{{ 1 }}")
     assert read_template(tmp_path) == "{{ 1 }}"
     (tmp_path / "chat_template.jinja").unlink()
-    config.write_text(json.dumps({"chat_template": 3}))
-    with pytest.raises(FileFormatError, match="chat_template"):
+    for wrong in (3, [{"name": "default", "template": 3}]):
+        config.write_text(json.dumps({"chat_template": wrong}))
+        with pytest.raises(FileFormatError, match="chat_template"):
+            read_template(tmp_path)
+    config.write_text(json.dumps({"chat_template": [{"name": ["x"], "template": "x"}, "y", *named]}))
+    assert read_template(tmp_path) == DEFAULT_SYSTEM
+    (tmp_path / "chat_template.jinja").write_bytes(b"{{ 1 }}\xff")
+    with pytest.raises(FileFormatError, match=r"chat_template\.jinja, byte 7: not UTF-8"):
         read_template(tmp_path)
+
+
+def test_spaces_beside_control_tokens_are_found_in_linear_time():
+    inner = byte_tokenizer().inner
+    inner.add_special_tokens([AddedToken("<s>", lstrip=True, rstrip=True)])
+    shield = Shield(Tokenizer(inner, None), "", [])
+    assert shield.find(" a <s> \n<s>\u2003b<s>") == [(2, 8, "<s>"), (8, 12, "<s>"), (13, 16, "<s>")]
+    begin = time.process_time()
+    assert len(shield.find("<s>a" * 250_000)) == 250_000
+    assert time.process_time() - begin < 10, "a copy of the text a token takes a minute"
 
 
 def test_parts_hold_only_control_tokens(tokenizer):

@@ -6,10 +6,13 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from cutaway import spec, study
+from cutaway.app.study import Look
 from cutaway.data.begin import begin_token, source_ids
 from cutaway.data.charsmap import check_charsmap
 from cutaway.data.vocabularies import read_vocabulary
@@ -17,6 +20,8 @@ from cutaway.data.vocabularies.pieces import merges_of
 from cutaway.data.vocabularies.rewriting import Rules, has_clusters
 from cutaway.data.vocabularies.sentencepiece import read_sentencepiece
 from cutaway.errors import FileFormatError, LimitError
+from cutaway.models import build
+from cutaway.study.specimen import read
 from tests.house.tree import ROOT
 from tests.unit.data import spm_files as spm
 from tests.unit.data.corpus import RUNS, TEXTS, drawn
@@ -277,3 +282,34 @@ def test_rules_reach_nothing_outside_themselves(tmp_path):
     units[units >= 2**31] = 2**31 + 2**20
     with pytest.raises(FileFormatError, match="a rule leads to byte"):
         check_charsmap(tmp_path, good[:4] + units.tobytes() + good[4 + size :])
+
+
+def test_spaces_at_the_ends_go_however_many_there_are(tmp_path, unigram):
+    tokenizer = read_vocabulary(t5(tmp_path / "t5", unigram))
+    for text in ("", " ", " a ", "  \u2581\u2581 ", "\u2581 a \u2581", " \u2581a b\u2581 c  d\u2581\u2581"):
+        assert tokenizer.encode(text).tolist() == spm.viterbi(unigram, spm.ready(text)), text
+    begin = time.process_time()
+    tokenizer.encode("a" + " " * 100_000 + "b")
+    assert time.process_time() - begin < 2, "a search from every space takes a minute"
+
+
+def test_a_target_is_cut_by_the_model_of_its_language(unigram, tmp_path):
+    path, _ = marian(tmp_path, unigram)
+    letters = [piece for piece in unigram if piece[2] != spm.NORMAL or len(piece[0]) == 1]
+    (path / "target.spm").write_bytes(spm.model(letters, spm.UNIGRAM, {40: 2, 41: -1, 42: 1}))
+    tokenizer = read_vocabulary(path)
+    cut = tokenizer.target.encode("the cat").tolist()
+    assert len(cut) > len(tokenizer.encode("the cat"))
+    model = build(spec.t5(1, 16, 4, 24, tokenizer.vocab)).eval()
+    session = SimpleNamespace(model=model, tokenizer=tokenizer, length=None)
+    given = ("the cat", "the cat")
+    assert read(session, given)[0].ids.tolist() == [tokenizer.start, *cut]
+    assert Look(text=given[0], model="", target=given[1]).scored(session) == [tokenizer.start, *cut]
+    seen = study.trace(session, given, keep="decoder.blocks.0.cross.pattern")
+    assert tuple(seen["decoder.blocks.0.cross.pattern"].shape[2:]) == (
+        len(cut),
+        len(source_ids(tokenizer, "the cat")),
+    )
+    (path / "tokenizer_config.json").write_text('{"separate_vocabs": true}')
+    with pytest.raises(FileFormatError, match="separate_vocabs: a table for each language is not built"):
+        read_vocabulary(path)

@@ -221,6 +221,7 @@ def test_byte_level_pairs_of_gguf_are_transformers(pre, byte_level):
             "pre_tokenizer_type": pre,
         },
     )
+    inner.model.ignore_merges = pre == "llama-bpe"  # as Llama 3's own tokenizer.json and llama.cpp have it
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=inner)
     texts = without([*MANY, "a <tool> b"], "<|endoftext|>", "<|im_end|>")
     if pre == "smollm":  # transformers does not know it: digits one by one, as llama.cpp has it
@@ -235,6 +236,25 @@ def test_smollm_reads_digits_one_by_one(byte_level):
         gguf_of("gpt2", sorted(vocabulary, key=vocabulary.get), merges=merges, pre="smollm")
     )
     assert [ours.token_name(number) for number in ours.encode(" 123")] == [" ", "1", "2", "3"]
+
+
+def test_llama3_keeps_a_word_that_is_a_token_and_begins_its_texts():
+    names = ["a", "b", "c", "ab", "abc", "<s>"]  # no merges lead to abc
+    for pre, ids, front in (("llama-bpe", [4], [5]), ("gpt-2", [3, 2], [])):
+        told = gguf_of("gpt2", names, merges=["a b"], pre=pre, bos_token_id=5)
+        found = gguf_vocabulary(told)
+        assert found.encode("abc").tolist() == ids
+        assert found.enclose(found.encode("abc")).tolist() == [*front, *ids]
+        said = gguf_vocabulary({**told, "tokenizer.ggml.add_bos_token": False})
+        assert said.enclose(found.encode("abc")).tolist() == ids
+
+
+def test_how_text_is_cut_is_not_guessed():
+    told = gguf_of("gpt2", ["a", "b", "ab"], merges=["a b"])
+    assert gguf_vocabulary({**told, "general.architecture": "gpt2"}).encode("ab").tolist() == [2]
+    for pre in ({}, {"tokenizer.ggml.pre": "default"}):
+        with pytest.raises(FileFormatError, match=r"pre does not say how text is cut, nor does 'llama'"):
+            gguf_vocabulary({**told, **pre, "general.architecture": "llama"})
 
 
 def test_pieces_of_gguf_are_those_of_the_model_file(tmp_path):

@@ -6,9 +6,10 @@ import torch
 from tokenizers import models, pre_tokenizers, processors
 
 from cutaway import spec
+from cutaway.data.begin import template_ids
 from cutaway.data.tokenizer import Tokenizer, byte_tokenizer, character_tokenizer
 from cutaway.errors import ConfigError, LimitError
-from cutaway.generate.embed import embed, template_ids
+from cutaway.generate.embed import embed
 from cutaway.models import Single, build
 from tests.unit.tiny import redrawn
 

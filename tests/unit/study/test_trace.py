@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from cutaway import models
+from cutaway import models, spec
 from cutaway.errors import ConfigError, LimitError, TapError
+from cutaway.generate.embed import embed
 from cutaway.study import ablate, edit, trace
+from cutaway.study.specimen import read
 from cutaway.tap import Recorder
-from tests.unit.tiny import SIZES, plan, reads, tiny
+from tests.unit.generate.test_embed import words
+from tests.unit.tiny import SIZES, plan, reads, redrawn, tiny
 
 
 class Letters:
@@ -65,6 +68,23 @@ def test_text_ids_arrays_tensors_and_batches_are_read():
     assert both.shape == (2, 4, 11)
     torch.testing.assert_close(both[:1], want, rtol=0, atol=1e-10)
     torch.testing.assert_close(both[1:, :2], trace(one, "ba")["logits"], rtol=0, atol=1e-10)
+
+
+def test_an_encoder_reads_a_text_as_embed_and_fill_do():
+    tokenizer = words()
+    plan = spec.bert(2, 16, 4, tokenizer.vocab, length=32)
+    one = SimpleNamespace(model=redrawn(models.build(plan)), tokenizer=tokenizer, length=5)
+    ids = tokenizer.inner.encode("a cat").ids
+    assert ids[0] == tokenizer.begin and ids[-1] == tokenizer.end and len(ids) == 4
+    seen = trace(one, ["a cat", "a quick dog"], keep="blocks.1.out")["blocks.1.out"]
+    assert seen.shape == (2, 5, 16)
+    torch.testing.assert_close(seen[0, :4], trace(one.model, ids)["blocks.1.out"][0], rtol=0, atol=1e-10)
+    (vector,) = embed(one.model, tokenizer, ["a cat"], normalise=False)
+    torch.testing.assert_close(seen[0, :4].mean(0).float(), vector, rtol=0, atol=1e-6)
+    specimen, notices = read(one, "the quick brown fox jumps")
+    whole = tokenizer.inner.encode("the quick brown fox jumps").ids
+    assert specimen.ids.tolist() == [*whole[:4], whole[-1]]
+    assert notices == ["Shown are the first 5 of the text's 7 tokens."]
 
 
 def test_a_pair_is_read_by_an_encoder_decoder():

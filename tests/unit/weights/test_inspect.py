@@ -9,6 +9,7 @@ import torch
 
 from cutaway.errors import FileFormatError, InputMissingError
 from cutaway.weights.inspect import Entry, Total, inspect
+from cutaway.weights.keys import is_table, same
 from cutaway.weights.safe import write_tensors
 from tests.hostile.gguf_files import U64, but, with_key
 from tests.unit.weights.saved import save_run
@@ -63,6 +64,20 @@ def test_a_hugging_face_folder_and_what_loading_it_would_say(tmp_path):
     (tmp_path / "config.json").write_text('{"a": 1, "a": 2}')
     with pytest.raises(FileFormatError, match="'a' stands twice"):
         inspect(tmp_path)
+
+
+def test_copies_of_tensors_are_looked_at_without_their_numbers(tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(**CONFIG))
+    model.save_pretrained(tmp_path)
+    tensors = {name: value.detach() for name, value in model.state_dict().items()}
+    assert "lm_head.weight" in tensors
+    write_tensors(tmp_path / "model.safetensors", tensors, {"format": "pt"})
+    assert not any("cannot be loaded" in note for note in inspect(tmp_path).notes)
+    table = torch.empty(4, 8, device="meta")
+    assert same(table, table.clone()) and not same(table, table.bfloat16())
+    assert is_table(table, torch.zeros_like) and not is_table(table[0], torch.zeros_like)
 
 
 def test_a_gguf_file(tmp_path):

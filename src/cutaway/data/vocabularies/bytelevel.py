@@ -7,8 +7,9 @@ from typing import Any
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
-from cutaway.data.vocabularies.tables import check_ids, checked, read_object, read_text
+from cutaway.data.vocabularies.tables import check_ids, checked, read_text
 from cutaway.errors import FileFormatError
+from cutaway.store import read_object
 
 # How text is cut before bytes are joined, by the name that GGUF files give the pattern.
 LLAMA3 = (
@@ -27,6 +28,7 @@ PATTERNS: dict[str, str | None] = {
     "deepseek-r1-qwen": QWEN2,
 }
 DIGITS_ALONE = ("smollm",)
+LLAMA3_NAMES = ("llama-bpe", "llama3", "llama-v3")  # a word that is a token stays whole, whatever its merges
 
 
 def read_byte_level(folder: str | Path, settings: dict[str, Any]) -> tokenizers.Tokenizer:
@@ -91,7 +93,13 @@ def byte_level_tokenizer(
     if pattern not in PATTERNS:
         raise FileFormatError(path, f"text is cut as in {pattern!r}: known are {', '.join(PATTERNS)}")
     inner = tokenizers.Tokenizer(
-        models.BPE(vocabulary, list(merges), continuing_subword_prefix="", end_of_word_suffix="")
+        models.BPE(
+            vocabulary,
+            list(merges),
+            continuing_subword_prefix="",
+            end_of_word_suffix="",
+            ignore_merges=pattern in LLAMA3_NAMES,
+        )
     )
     regex = PATTERNS[pattern]
     steps: list = [pre_tokenizers.Digits(individual_digits=True)] if pattern in DIGITS_ALONE else []

@@ -16,7 +16,7 @@ import tokenizers
 
 from cutaway.data.charsmap import check_charsmap
 from cutaway.data.tokenizer import Tokenizer
-from cutaway.data.vocabularies.bytelevel import byte_level_tokenizer, check_merges
+from cutaway.data.vocabularies.bytelevel import LLAMA3_NAMES, byte_level_tokenizer, check_merges
 from cutaway.data.vocabularies.pieces import (
     BYTE,
     NORMAL,
@@ -32,7 +32,7 @@ from cutaway.data.vocabularies.tables import MOST_IDS, check_name
 from cutaway.errors import FileFormatError
 
 PREFIX = "tokenizer.ggml."
-ADDS_BEGIN = ("llama",)  # where the file does not say
+ADDS_BEGIN = ("llama",)  # where the file does not say; so do Llama 3's
 ADDS_END = ("t5",)
 
 
@@ -62,7 +62,8 @@ def gguf_vocabulary(metadata: Mapping[str, Any], path: str | Path = "GGUF metada
         )
     }
     inner.add_special_tokens([name for name in dict.fromkeys(roles.values()) if name is not None])
-    begin = read.value("add_bos_token", bool, model in ADDS_BEGIN) and roles["begin"]
+    adds = model in ADDS_BEGIN or (model == "gpt2" and read.value("pre", str) in LLAMA3_NAMES)
+    begin = read.value("add_bos_token", bool, adds) and roles["begin"]
     end = read.value("add_eos_token", bool, model in ADDS_END) and roles["end"]
     put_around(inner, [begin] if begin else [], [end] if end else [])
     turn = read.id("eot_token_id", len(names))
@@ -81,6 +82,13 @@ def _byte_level(read: "_Metadata", names: list[str], kinds: list[str]) -> tokeni
     vocabulary = {name: number for number, name in enumerate(names)}
     merges = check_merges(read.path, enumerate(read.texts("merges")), vocabulary)
     pattern = read.value("pre", str, "default")
+    architecture = read.metadata.get("general.architecture", "gpt2")
+    if pattern == "default" and architecture != "gpt2":
+        raise FileFormatError(
+            read.path,
+            f"{PREFIX}pre does not say how text is cut, nor does {str(architecture)[:40]!r}; convert the "
+            "model anew",
+        )
     prefix = read.value("add_space_prefix", bool, False)
     inner = byte_level_tokenizer(read.path, vocabulary, merges, pattern, prefix)
     add_pieces(inner, tuple(names), tuple(kinds))
@@ -132,11 +140,12 @@ class _Metadata:
         found = self.metadata.get(PREFIX + key)
         if found is None:
             return []
-        found = found.tolist() if isinstance(found, np.ndarray) else found
-        if not isinstance(found, list | tuple) or not all(type(one) in _kinds(kind) for one in found):
-            raise FileFormatError(self.path, f"{PREFIX}{key}: must be a list of {_kinds(kind)[0].__name__}")
-        if len(found) > MOST_IDS:
+        if isinstance(found, list | tuple | np.ndarray) and len(found) > MOST_IDS:
             raise FileFormatError(self.path, f"{PREFIX}{key}: more than {MOST_IDS:,} values")
+        found = found.tolist() if isinstance(found, np.ndarray) else found
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if not isinstance(found, list | tuple) or not all(type(one) in kinds for one in found):
+            raise FileFormatError(self.path, f"{PREFIX}{key}: must be a list of {kinds[0].__name__}")
         return [*found]
 
     def texts(self, key: str) -> list[str]:
@@ -189,7 +198,3 @@ class _Metadata:
         if found is not None and not 0 <= found < size:
             raise FileFormatError(self.path, f"{PREFIX}{key} is {found}, but there are {size} tokens")
         return found
-
-
-def _kinds(kind: type | tuple[type, ...]) -> tuple[type, ...]:
-    return kind if isinstance(kind, tuple) else (kind,)

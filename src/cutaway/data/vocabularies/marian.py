@@ -2,7 +2,7 @@
 
 A sentence is cut by `source.spm`, a translation by `target.spm`; the pieces' ids are those of `vocab.json`,
 which holds both languages, and not the models' own. A sentence may begin with the language to translate to,
->>fr<<. With `separate_vocabs` the translation's ids are those of `target_vocab.json`.
+>>fr<<. A `vocab.json` for each language (`separate_vocabs`) is refused.
 """
 
 import hashlib
@@ -18,15 +18,16 @@ from cutaway.data.vocabularies.pieces import Pieces, pieces_tokenizer
 from cutaway.data.vocabularies.rewriting import Rules, has_clusters
 from cutaway.data.vocabularies.sentencepiece import read_sentencepiece
 from cutaway.data.vocabularies.special import Special, ids_of, put_around
-from cutaway.data.vocabularies.tables import check_ids, checked, read_object
+from cutaway.data.vocabularies.tables import check_ids, checked
 from cutaway.errors import ConfigError, FileFormatError
+from cutaway.store import read_object
 
 LANGUAGE, BORDER = ">>", "<<"
 DEFAULTS = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
 
 
 class Counted(Tokenizer):
-    """A tokenizer whose ids are those that a table gives its tokens: `target` is that of the other language.
+    """A tokenizer whose ids are those that a table gives its tokens: `target` cuts the other language.
 
     The inner tokenizer keeps ids of its own; pieces that the table lacks are unknown. Rules for characters
     are applied as sentencepiece does it, which is what transformers uses for Marian.
@@ -105,11 +106,10 @@ def read_marian(folder: Path, special: Special) -> Counted:
     Raises InputMissingError where a file is missing, FileFormatError where one is wrong.
     """
     roles = DEFAULTS | {role: name for role, name in special.roles.items() if role in DEFAULTS}
-    separate = checked(special.path, special.settings, "separate_vocabs", bool, False)
-    tables = [folder / "vocab.json", folder / ("target_vocab.json" if separate else "vocab.json")]
+    if checked(special.path, special.settings, "separate_vocabs", bool, False):
+        raise FileFormatError(special.path, "separate_vocabs: a table for each language is not built")
     source, target = (
-        _counted(folder / name, table, roles)
-        for name, table in zip(("source.spm", "target.spm"), tables, strict=True)
+        _counted(folder / name, folder / "vocab.json", roles) for name in ("source.spm", "target.spm")
     )
     source.target = target
     for tokenizer in (source, target):

@@ -23,6 +23,8 @@ SPACE = "\u2581"
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = "normal", "unknown", "control", "user", "unused", "byte"
 BYTES = tuple(f"<0x{value:02X}>" for value in range(256))
 MOST_MERGED = 256  # characters of a piece that others are joined to
+# Spaces in front and behind; each run of them is looked at once, however long it is.
+ENDS = rf"\A(?> +[ {SPACE}]*)\z|\A +|(?<![ {SPACE}])[ {SPACE}]+\z"
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def _normalizer(pieces: Pieces) -> normalizers.Normalizer:
     steps: list = [normalizers.Precompiled(pieces.charsmap)] if pieces.charsmap else []
     if pieces.squeeze:
         steps += [
-            normalizers.Replace(Regex(rf"\A +|[ {SPACE}]+\z"), ""),
+            normalizers.Replace(Regex(ENDS), ""),
             normalizers.Replace(Regex(" {2,}"), " "),
         ]
     if pieces.prefix:

@@ -19,8 +19,9 @@ from cutaway.data.vocabularies.pieces import (
     Pieces,
     check_pieces,
 )
-from cutaway.data.vocabularies.tables import MOST_IDS, read_file
+from cutaway.data.vocabularies.tables import MOST_BYTES, MOST_IDS
 from cutaway.errors import FileFormatError
+from cutaway.store import read_file
 
 KINDS = (NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE)  # from 1 on
 ALGORITHMS = {1: "unigram", 2: "bpe"}
@@ -50,7 +51,7 @@ def read_sentencepiece(path: str | Path) -> Pieces:
     asks for something that is not built.
     """
     path = Path(path)
-    return parse_sentencepiece(path, read_file(path))
+    return parse_sentencepiece(path, read_file(path, MOST_BYTES, "vocabulary"))
 
 
 def parse_sentencepiece(path: Path, data: bytes) -> Pieces:

@@ -7,6 +7,7 @@ is missing, has the ids that end a text and the one that a decoder begins with.
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from tokenizers import AddedToken, processors
 
 from cutaway.data.vocabularies.tables import MOST_IDS, check_name, checked, read_optional
 from cutaway.errors import FileFormatError
+from cutaway.store import told
 
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
-MOST_ADDED = 2**16
+MOST_ADDED = 2**14  # Gemma has 6,000
 
 
 Ids = tuple[tuple[int, ...], int | None]  # that end a text, and that a decoder begins with
@@ -80,12 +82,10 @@ def add_tokens(inner: tokenizers.Tokenizer, special: Special) -> None:
 
     Raises FileFormatError where a token's id would be another one than the files say.
     """
-    for number in sorted(special.added):
-        token = special.added[number]
-        if token.special:
-            inner.add_special_tokens([token])
-        else:
-            inner.add_tokens([token])
+    ordered = [(number, special.added[number]) for number in sorted(special.added)]
+    for whether, run in groupby((token for _, token in ordered), lambda token: token.special):
+        (inner.add_special_tokens if whether else inner.add_tokens)([*run])  # each call makes all anew
+    for number, token in ordered:
         found = inner.token_to_id(token.content)
         if found != number:
             raise FileFormatError(
@@ -143,14 +143,14 @@ def ids_of(special: Special, names: Container[int]) -> tuple[frozenset[int], int
 def _content(path: Path, role: str, value: object) -> str:
     name = value.get("content") if isinstance(value, dict) else value
     if not isinstance(name, str) or not name:
-        raise FileFormatError(path, f"{role}: {value!r} is no token")
+        raise FileFormatError(path, f"{role}: {told(value)} is no token")
     check_name(path, name, role)
     return name
 
 
 def _id(path: Path, key: str, value: object) -> int:
     if type(value) is not int or not 0 <= value < MOST_IDS:
-        raise FileFormatError(path, f"{key}: {value!r} is no id")
+        raise FileFormatError(path, f"{key}: {told(value)} is no id")
     return value
 
 
@@ -163,6 +163,7 @@ def _added(folder: Path, settings: dict[str, Any], special: set[str]) -> dict[in
     if len(listed) > MOST_ADDED:
         raise FileFormatError(path, f"more than {MOST_ADDED:,} added tokens")
     found: dict[int, AddedToken] = {}
+    names: set[str] = set()
     for key, entry in listed.items():
         if not (key.isascii() and key.isdigit() and len(key) < 10) or not isinstance(entry, dict):
             raise FileFormatError(path, f"added token {key[:40]!r}: must be an id with a token")
@@ -171,7 +172,8 @@ def _added(folder: Path, settings: dict[str, Any], special: set[str]) -> dict[in
         flags.setdefault("special", name in special)
         flags.setdefault("normalized", not flags["special"])
         number = _id(path, "added token", int(key))
-        if number in found or any(token.content == name for token in found.values()):
+        if number in found or name in names:
             raise FileFormatError(path, f"added token {name!r}, id {number}: is there twice")
         found[number] = AddedToken(name, **flags)
+        names.add(name)
     return found

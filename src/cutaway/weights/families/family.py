@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cutaway import spec
 from cutaway.errors import FileFormatError
+from cutaway.store import told
 from cutaway.weights.config import ACTIVATIONS, Table
 from cutaway.weights.keys import KeyMap
 
@@ -47,9 +48,11 @@ class UnsaidError(Exception):
 def architecture(table: Table, known: Mapping[str, Any], otherwise: str) -> Any:
     """What the first of `architectures` stands for; `otherwise` where a config names none."""
     said = table.take("architectures", None)
-    name = said[0] if isinstance(said, list) and said else otherwise
+    if said is not None and not isinstance(said, list):
+        raise table.refuse("architectures", f"{told(said)} must be a list of names")
+    name = said[0] if said else otherwise
     if not isinstance(name, str) or name not in known:
-        raise table.refuse("architectures", f"{name!r} is not built; Cutaway has {', '.join(known)}")
+        raise table.refuse("architectures", f"{told(name)} is not built; Cutaway has {', '.join(known)}")
     return known[name]
 
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 from cutaway import spec
-from cutaway.weights.config import MOST_TOKENS, Table, told
+from cutaway.store import told
+from cutaway.weights.config import MOST_TOKENS, Table
 
 THETA = 10_000.0
 NAMES = "default, linear, llama3"
