@@ -80,8 +80,9 @@ def figures(session: Session, children: list[Child], name: str, tokens: int) -> 
         peer = best.get(module)
         if ours is None or peer is None:
             continue
-        if "llama.cpp" in peer.surroundings:
-            session.note(f"llama.cpp was built with {peer.surroundings['llama.cpp']}")
+        built = f"llama.cpp is built with {peer.surroundings.get('llama.cpp')}"
+        if label == "llama_cpp" and built not in session.notes:
+            session.note(built)
         figure = compare(f"{name}.{label}", ours, peer, "tokens/s", "more", lambda s: tokens / s)
         both = zip(ours.values[-1], peer.values[-1], strict=True)
         same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
