@@ -17,7 +17,6 @@ from cutaway.errors import FileFormatError, MissingExtraError
 from cutaway.weights.gguf import hugging_face, read_gguf, read_tensor
 from cutaway.weights.gguf.kinds import KINDS
 from cutaway.weights.gguf.stretch import llama3_factors
-from tests import real_models
 
 D, F, H, V, N, L = 64, 96, 4, 11, 2, 1024  # transformers assumes 1,024 positions of every GPT-2
 QUANTISED = [Kinds[name] for name in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")]
@@ -195,15 +194,6 @@ def test_every_architecture_is_read_as_transformers_reads_it(tmp_path, name):
     for one in found:  # the control: any tensor that is another is seen
         with pytest.raises(AssertionError):
             assert_same_tensors(found | {one: found[one] + 1e-3}, expected)
-
-
-@pytest.mark.slow
-def test_smollm2_is_read_as_transformers_reads_it():
-    path = real_models.smollm2()
-    config, tensors = hugging_face(read_gguf(path))
-    theirs, expected = oracle(path)
-    assert_same_config(config, theirs)
-    assert_same_tensors(tensors(), expected)
 
 
 BLOCKS = [

@@ -8,20 +8,20 @@ from gguf import GGMLQuantizationType as Kinds
 
 from cutaway.errors import FileFormatError, InputMissingError
 from cutaway.session import load
+from cutaway.weights.gguf import hugging_face, read_gguf
 from cutaway.weights.safe import write_tensors
 from cutaway.weights.single_file import read_file
 from tests import real_models
-from tests.unit.weights.test_gguf import MODELS, V, oracle
+from tests.unit.weights.test_gguf import MODELS, V, assert_same_config, assert_same_tensors, oracle
 from tests.unit.weights.test_llama2c import PUBLISHED, continued, needs_data, read_vocabulary, write
 from tests.unit.weights.test_llama2c import REAL as STORIES
 
 
-def theirs(path):
-    """transformers' model of a GGUF file."""
+def theirs(table, tensors):
+    """transformers' model of what it reads in a GGUF file."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    _, tensors = oracle(path)
-    config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    config = AutoConfig.for_model(**table)
     if config.model_type == "qwen3":
         config.head_dim = 32
     model = AutoModelForCausalLM.from_config(config)
@@ -36,7 +36,7 @@ def test_the_logits_are_those_of_transformers(tmp_path, name):
     path = MODELS[name](tmp_path / "x.gguf", Kinds.Q8_0)
     ids_BL = torch.arange(14).view(2, 7) % V
     with torch.no_grad():
-        ours_BLV, expected = read_file(path).model(ids_BL), theirs(path)
+        ours_BLV, expected = read_file(path).model(ids_BL), theirs(*oracle(path))
         expected_BLV, others_BLV = expected(ids_BL).logits, expected(ids_BL.flip(1)).logits
     assert expected_BLV.std() > 1
     assert (ours_BLV - expected_BLV).abs().max() < 1e-4
@@ -44,13 +44,18 @@ def test_the_logits_are_those_of_transformers(tmp_path, name):
 
 
 @pytest.mark.slow
-def test_smollm2_has_the_logits_of_transformers():
+def test_smollm2_is_read_as_transformers_reads_it_and_has_its_logits():
+    """One test, because transformers takes half a minute to read it."""
     path = real_models.smollm2()
+    config, tensors = hugging_face(read_gguf(path))
+    table, expected = oracle(path)
+    assert_same_config(config, table)
+    assert_same_tensors(tensors(), expected)
     ids_BL = torch.arange(1_000, 1_048).view(2, 24)
     found = read_file(path)
     assert found.length == 8192 and found.token("eos") == 2 and found.notices == ()
     with torch.no_grad():
-        ours_BLV, expected_BLV = found.model(ids_BL), theirs(path)(ids_BL).logits
+        ours_BLV, expected_BLV = found.model(ids_BL), theirs(table, expected)(ids_BL).logits
     assert (ours_BLV - expected_BLV).abs().max() < 1e-4
 
 
