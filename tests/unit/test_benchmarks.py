@@ -1,5 +1,6 @@
 """The harness of `make bench`: which text it takes, and how it ends where there is nothing to show."""
 
+import subprocess
 import sys
 from pathlib import Path
 from urllib.error import URLError
@@ -7,8 +8,10 @@ from urllib.error import URLError
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import decode, time_to_loss
+from benchmarks import decode, loading, time_to_loss
 from benchmarks.figure import Figure
+from benchmarks.loads import peak_bytes
+from benchmarks.process import ROOT
 from benchmarks.session import Session
 from cutaway.data import download
 
@@ -70,6 +73,30 @@ def test_without_a_network_the_note_says_what_to_do(tmp_path, monkeypatch):
     session = Session()
     assert time_to_loss.run(session) == []
     assert "no network here" in session.notes[-1] and "by --text" in session.notes[-1]
+
+
+def test_a_model_that_is_not_there_is_refused_with_the_way_to_one(run, capsys, tmp_path):
+    with pytest.raises(SystemExit, match="2"):
+        run("decode", "--model", str(tmp_path / "x.gguf"))
+    assert "x.gguf is not there; `make models` installs" in capsys.readouterr().err
+
+
+def test_loading_asks_for_a_model_and_decode_for_one_that_llama_cpp_reads(tmp_path):
+    session = Session()
+    assert loading.run(session) == [] and "with --model" in session.notes[-1]
+    (tmp_path / "x.gguf").write_bytes(b"something else")
+    for path in (tmp_path, tmp_path / "x.gguf"):
+        session = Session(model=path)
+        assert decode.run(session) == [] and f"{path} is no GGUF file" in session.notes[-1]
+
+
+def test_the_peak_of_a_process_counts_what_it_once_held():
+    held = b"x" * 256 * 2**20
+    del held
+    assert peak_bytes() > 256 * 2**20
+    fresh = [sys.executable, "-c", "from benchmarks.loads import peak_bytes; print(peak_bytes())"]
+    own = int(subprocess.run(fresh, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+    assert own < peak_bytes() / 2, "a child has its own"
 
 
 def test_a_session_reads_no_file_outside_of_the_checkout_by_default():

