@@ -25,6 +25,7 @@ from cutaway.data.tokenizer import Tokenizer
 from cutaway.data.vocabularies.tables import MOST_BYTES, read_file, read_optional
 from cutaway.errors import ConfigError, FileFormatError
 
+TEMPLATE = "chat_template.jinja"
 ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 AT_ONCE = 256
 GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
@@ -44,8 +45,8 @@ def read_template(folder: str | Path) -> str | None:
     text.
     """
     folder = Path(folder)
-    if (folder / "chat_template.jinja").is_file():
-        return read_file(folder / "chat_template.jinja", MOST_BYTES).decode("utf-8", "replace")
+    if (folder / TEMPLATE).is_file():
+        return read_file(folder / TEMPLATE, MOST_BYTES).decode("utf-8", "replace")
     path = folder / "tokenizer_config.json"
     found = read_optional(path).get("chat_template")
     if isinstance(found, list):

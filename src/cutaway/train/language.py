@@ -31,7 +31,7 @@ class Language:
     """Next-token prediction over text."""
 
     def __init__(self, plan: spec.Text, run: spec.Run, known: tokenizer.Tokenizer | None = None):
-        documents = text.read_documents(plan.source[0] if len(plan.source) == 1 else plan.source)
+        documents = text.read_documents(plan.source)
         split = text.split_by_file if plan.split == "file" else text.split_tail
         cut = split(documents, plan.validation)
         if known is None:
@@ -41,6 +41,8 @@ class Language:
         self.tokenizer, self.run = known, run
         self.train = shards.prepare_tokens(cut.train, known)
         self.validation = shards.prepare_tokens(cut.validation, known)
+        general = text.read_documents(plan.general) if plan.general else []
+        self.general = shards.prepare_tokens(general, known) if general else None
         self.batches = batches.Batches(self.train.tokens, run.length, run.batch, run.seed)
         if len(self.validation.tokens) < 2:
             raise LimitError("the validation part has fewer than 2 tokens: give more text or a larger share")
@@ -52,8 +54,9 @@ class Language:
 
     @property
     def digest(self) -> str:
-        """Of both parts of the text and the tokenizer."""
-        return hashlib.sha256(f"{self.train.digest} {self.validation.digest}".encode()).hexdigest()
+        """Of both parts of the text, the tokenizer, and the other text that is judged."""
+        parts = [part.digest for part in (self.train, self.validation, self.general) if part is not None]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     notices: tuple[str, ...] = ()
 
@@ -94,10 +97,13 @@ class Language:
 
     def glance(self, model: AnyModel, between: Between) -> dict[str, float]:
         """The loss on a fixed sample of the windows of `validation_head`: the tail has no say in a choice."""
-        tokens = self.validation.tokens[: self._head + 1]
+        return {"validation_sample": self._sampled(model, self.validation.tokens[: self._head + 1], between)}
+
+    def _sampled(self, model: AnyModel, tokens: np.ndarray, between: Between) -> float:
+        """Nats a token of windows that are evenly spaced in some tokens."""
         windows = (len(tokens) - 1) // self.run.length
         if windows < 1:
-            return {"validation_sample": self._nats(model, tokens, between).mean().item()}
+            return self._nats(model, tokens, between).mean().item()
         count = max(1, min(windows, GLANCE_TOKENS // self.run.length))
         starts = np.linspace(0, windows - 1, count).astype(np.int64) * self.run.length
         pieces = tokens[starts[:, None] + np.arange(self.run.length + 1)].astype(np.int64)
@@ -106,23 +112,26 @@ class Language:
         for some in torch.from_numpy(pieces).split(rows):
             between()
             total += token_losses(model, Batch((some[:, :-1],), some[:, 1:])).double().sum().item()
-        return {"validation_sample": total / (count * self.run.length)}
+        return total / (count * self.run.length)
 
     def judge(self, model: AnyModel, between: Between) -> dict[str, float]:
         """The loss of the whole validation text: windows of the training length, every token after the first
         once.
 
         `validation` in nats a token, `validation_head` and `validation_tail` the same over its first nine
-        tenths and its last, `bits_per_byte`.
+        tenths and its last, `bits_per_byte`; `general` that of a fixed sample of the other text.
         """
         nats_E = self._nats(model, self.validation.tokens, between)
         tail = max(1, len(nats_E) // 10)
-        return {
+        figures = {
             "validation": nats_E.mean().item(),
             "validation_head": nats_E[: self._head].mean().item(),
             "validation_tail": nats_E[-tail:].mean().item(),
             "bits_per_byte": nats_E.sum().item() / math.log(2) / self.validation.bytes,
         }
+        if self.general is not None:
+            figures["general"] = self._sampled(model, self.general.tokens, between)
+        return figures
 
     def baselines(self) -> dict[str, float]:
         """Bits a byte of a unigram and of an interpolated trigram model of the same tokens."""

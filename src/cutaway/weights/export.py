@@ -12,12 +12,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
+from cutaway.data.chat import TEMPLATE
 from cutaway.data.masking import mask_id
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError
 from cutaway.models import AnyModel
+from cutaway.models.adapt import merged_weights
 from cutaway.store import write_folder
 from cutaway.weights.card import write_card
 from cutaway.weights.config import read_object
@@ -45,17 +45,19 @@ def save_pretrained(
     length: int | None = None,
     labels: tuple[str, ...] = (),
     origin: Path | None = None,
+    template: str | None = None,
 ) -> Path:
-    """Writes a new folder and returns it.
+    """Writes a new folder and returns it; adapters are merged into the weights that they belong to.
 
     `length` is how many positions the model was trained with. `origin` is where it came from: of a Hugging
-    Face folder the tokenizer's files and token ids are taken over, of a run the card tells. The weights keep
+    Face folder the tokenizer's files and token ids are taken over, of a run the card tells. `template` is the
+    chat template of a model that was read from elsewhere. The weights keep
     their type. Raises ConfigError, naming what does not fit, for a model without a published architecture,
     OutputExistsError where the folder exists, SaveError where it cannot be written; then nothing is left.
     """
     folder = Path(folder)
     published = publish(model.plan, length or LENGTH, labels)
-    own: dict[str, Tensor] = {name: value.detach() for name, value in model.named_parameters()}
+    own = merged_weights(model)
     dtypes = {tensor.dtype for tensor in own.values()}
     if len(dtypes) > 1 or dtypes - NAMES.keys():
         raise ConfigError(f"weights of {', '.join(map(str, sorted(dtypes, key=str)))}: give them one type")
@@ -81,6 +83,8 @@ def save_pretrained(
             shutil.copyfile(file, beside / file.name)
         if not files and tokenizer is not None:
             (beside / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+            if template is not None:
+                (beside / TEMPLATE).write_text(template, encoding="utf-8")
         if run is not None:
             shutil.copyfile(run / RECIPE, beside / RECIPE)
         (beside / CARD).write_text(card, encoding="utf-8")
