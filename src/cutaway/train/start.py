@@ -62,12 +62,13 @@ class Start:
         """A model fitted to its data, with as many vectors for tokens as this one has: some published models
         have more than their tokenizers need.
         """
+        fitted: Any = plan
         changed: dict[str, Any] = {}
         for side in ("input", "source", "target"):
             own, other = getattr(plan, side, None), getattr(self.found.model.plan, side, None)
             if isinstance(own, spec.Tokens) and isinstance(other, spec.Tokens) and own.vocab < other.vocab:
                 changed[side] = replace(own, vocab=other.vocab)
-        return replace(plan, **changed)
+        return replace(fitted, **changed)
 
     def take(self, model: AnyModel, labels: tuple[str, ...] = ()) -> list[str]:
         """Give a new model every parameter that fits; the names of those that are new.
@@ -111,8 +112,8 @@ class Start:
             if old != new:
                 raise ConfigError(
                     f"start: {self.found.path}: model.{path} is {old} there, {new} here: only the head, "
-                    "dropout, init and the number of positions may differ; make them equal, leave model out to "
-                    "take that of the start, or leave start out"
+                    "dropout, init and the number of positions may differ; make them equal, leave model out "
+                    "to take that of the start, or leave start out"
                 )
 
 

@@ -161,7 +161,8 @@ def read_adapter(model: AnyModel, folder: str | Path) -> None:
     was trained whole beside them, can then be trained.
 
     Raises InputMissingError where there are none, FileFormatError, naming file and rule, where one is
-    damaged, does not fit the model or does what is not built; ConfigError for a model that has adapters already.
+    damaged, does not fit the model or does what is not built; ConfigError for a model that has adapters
+    already.
     """
     folder = Path(folder)
     if adapters(model):
