@@ -23,7 +23,7 @@ with warnings.catch_warnings():
     peft = pytest.importorskip("peft", reason="peft is not installed: pip install -e '.[test]'")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of peft and of what it imports
-NAMES = ["gpt2", "llama", "qwen3", "bert", "bert classes", "t5", "marian", "vit"]
+NAMES = ["gpt2", "llama", "qwen3", "bert", "bert classes", "t5", "marian"]
 # what peft calls the matrices: those of attention, and those of the feed-forward
 THEIRS = {
     "gpt2": (["c_attn", "attn.c_proj"], ["c_fc", "mlp.c_proj"]),
@@ -91,7 +91,7 @@ def test_peft_reads_what_we_write(name, targets, tmp_path):
         assert trained(again).keys() == trained(model).keys()
 
 
-@pytest.mark.parametrize("name", NAMES[:-1])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("stable", [False, True])
 def test_we_read_what_peft_writes(name, stable, tmp_path):
     of = CASES[name]
@@ -215,6 +215,10 @@ def test_what_is_missing_or_there_already(made, tmp_path):
         load(base).save_adapter(tmp_path / "nothing")
     with pytest.raises(InputMissingError, match=r"has no adapter_config\.json"):
         load(base, adapter=tmp_path)
+    images = build(spec.vit(1, 16, 2, image=8, size=4, classes=3))
+    adapt(images, spec.LoRA(whole=("head.**",)))
+    with pytest.raises(ConfigError, match="vit has other names in memory than in files"):
+        save_adapter(images, tmp_path / "images")
     half = build(spec.small(layers=1, width=16, heads=2, vocab=257))
     adapt(half, spec.LoRA(whole=("input.token.weight",)))
     with pytest.raises(ConfigError, match=r"input\.token\.weight is tied to the head"):

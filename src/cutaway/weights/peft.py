@@ -28,7 +28,7 @@ from cutaway.store import write_folder
 from cutaway.weights.config import Table, read_object
 from cutaway.weights.keys import KeyMap, Row, bare, expand
 from cutaway.weights.pickled import check_not_pickled
-from cutaway.weights.published import publish
+from cutaway.weights.published import Published, publish
 from cutaway.weights.safe import put_tensors, read_tensors
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -51,6 +51,7 @@ _UNREAD = """
     qalora_group_size ensure_weight_tying eva_config loftq_config runtime_config
 """
 UNREAD = frozenset(_UNREAD.split())  # what says nothing about the function once the tensors are there
+RENAMED = frozenset(("vit",))
 PLAIN = re.compile(r"\^?[\w.]+")
 
 
@@ -63,7 +64,7 @@ def save_adapter(model: AnyModel, folder: str | Path, *, base: str = "", length:
     folder, layers = Path(folder), adapters(model)
     if not layers:
         raise ConfigError("adapter: this model has none; save_pretrained writes all of it")
-    published = publish(model.plan, length or LENGTH)
+    published = published_as(model, length or LENGTH)
     keys, own = published.family.keys(model.plan), merged_weights(model)
     rows = expand(keys, own)
     tensors: dict[str, Tensor] = {}
@@ -102,6 +103,17 @@ def save_adapter(model: AnyModel, folder: str | Path, *, base: str = "", length:
 
     write_folder(folder, fill, need=sum(each.numel() * each.element_size() for each in tensors.values()))
     return folder
+
+
+def published_as(model: AnyModel, length: int) -> Published:
+    """The family whose modules peft adapts; ConfigError for one whose modules the key map does not name."""
+    found = publish(model.plan, length)
+    if found.family.model_type in RENAMED:
+        raise ConfigError(
+            f"adapter: {found.family.model_type} has other names in memory than in files since transformers 5, "
+            "and peft goes by the former; merge the adapter by save_pretrained"
+        )
+    return found
 
 
 def side_by_side(
@@ -177,7 +189,8 @@ def read_adapter(model: AnyModel, folder: str | Path) -> None:
     if dropout >= 1:
         raise table.refuse("lora_dropout", f"{dropout} must be less than 1")
     check_built(table)
-    keys, own = publish(model.plan, LENGTH).family.keys(model.plan), dict(model.named_parameters())
+    keys = published_as(model, LENGTH).family.keys(model.plan)
+    own = dict(model.named_parameters())
     rows = {bare(keys, row.theirs): row for row in expand(keys, own)}
     pairs, others = sorted_out(path, read_tensors(path), rows, keys, set(adaptable(model)))
     for name, tensors in pairs.items():

@@ -63,7 +63,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def conversing(chats: Path, template: str = "chatml", **run) -> Conversing:
     plan = spec.Conversations((str(chats),), 0.2)
-    made = make_task(plan, replace(RUN, length=200, **run), talker(), TEMPLATES[template])
+    made = make_task(plan, replace(RUN, **({"length": 200} | run)), talker(), TEMPLATES[template])
     assert isinstance(made, Conversing)
     return made
 
@@ -84,9 +84,11 @@ def test_what_each_answer_adds_to_its_question_is_scored_and_nothing_else(templa
             if message["role"] == "assistant":
                 before = ids(template, list(messages[:place]), True)
                 after = ids(template, list(messages[: place + 1]), False)
-                assert whole[: len(before)] == before and whole[: len(after)] == after
-                last = max(at for at in range(len(before), len(after)) if after[at] == end)
-                wanted[len(before) : last + 1] = whole[len(before) : last + 1]
+                pairs = enumerate(zip(before, whole, strict=False))
+                first = next((at for at, (one, other) in pairs if one != other), len(before))
+                assert not talker().decode(before[first:]).strip() and whole[: len(after)] == after
+                last = max(at for at in range(first, len(after)) if after[at] == end)
+                wanted[first : last + 1] = whole[first : last + 1]
         assert row.read_L.tolist() == whole[:-1] and row.asked_L.tolist() == wanted[1:]
         assert end in row.asked_L
 
