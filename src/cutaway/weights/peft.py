@@ -110,8 +110,8 @@ def published_as(model: AnyModel, length: int) -> Published:
     found = publish(model.plan, length)
     if found.family.model_type in RENAMED:
         raise ConfigError(
-            f"adapter: {found.family.model_type} has other names in memory than in files since transformers 5, "
-            "and peft goes by the former; merge the adapter by save_pretrained"
+            f"adapter: {found.family.model_type} has other names in memory than in files since "
+            "transformers 5, and peft goes by the former; merge the adapter by save_pretrained"
         )
     return found
 
