@@ -1,4 +1,4 @@
-"""The recipes that fine-tune, with a small model in place of the real one: `--start`, both texts, side by side."""
+"""The recipes that fine-tune, with a small model in place of the real one: `--start`, texts, side by side."""
 
 import importlib.util
 import json

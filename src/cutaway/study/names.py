@@ -1,9 +1,8 @@
 """Names of taps: wildcards, and TransformerLens' names beside ours.
 
 Wildcards are those of `cutaway.spec.names`: `blocks.*.out` is the residual stream behind each block and not
-`blocks.3.attn.out`. A TransformerLens name
-is an alias of the tap with the same value; heads come before positions in ours, (B, H, L, K), whatever the
-name.
+`blocks.3.attn.out`. A TransformerLens name is an alias of the tap with the same value; heads come before
+positions in ours, (B, H, L, K), whatever the name.
 """
 
 from functools import lru_cache

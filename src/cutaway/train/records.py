@@ -1,8 +1,8 @@
 """The fixed files of a run's directory: what was asked for, what was chosen, and what makes it repeatable.
 
 `recipe.toml` (resolved), `spec.json`, `tokenizer.json`, `facts.json`; of a run that fine-tunes also the chat
-template and the weights that stand still. The recipe is written last: a directory
-without one holds no run. One without metrics and checkpoints has lost nothing yet, and can be begun again.
+template and the weights that stand still. The recipe is written last: a directory without one holds no run.
+One without metrics and checkpoints has lost nothing yet, and can be begun again.
 """
 
 import hashlib

@@ -10,8 +10,8 @@
     RUN/checkpoints/step-000123/{model.safetensors, training.safetensors, state.json, manifest.json}
 
 The weights are fp32, under the model's own names, every parameter once; a checkpoint holds those that are
-trained. They are mapped, not copied: what a
-model of N bytes costs is N bytes of file cache, and writing to it leaves the file alone.
+trained. They are mapped, not copied: what a model of N bytes costs is N bytes of file cache, and writing to
+it leaves the file alone.
 """
 
 import re
