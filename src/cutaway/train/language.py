@@ -22,6 +22,7 @@ from cutaway.train.loss import Batch, next_token_loss, token_losses
 from cutaway.train.task import Between, check_positions
 
 GLANCE_TOKENS = 32_768  # a mid-run look at the validation loss reads this many, evenly spaced
+GENERAL_TOKENS = 16_384  # of the other text as many, at the end
 TOKENS_AT_ONCE = 8_192
 SAMPLE_TOKENS = 160
 SHOWN_TOKENS = 256
@@ -97,14 +98,15 @@ class Language:
 
     def glance(self, model: AnyModel, between: Between) -> dict[str, float]:
         """The loss on a fixed sample of the windows of `validation_head`: the tail has no say in a choice."""
-        return {"validation_sample": self._sampled(model, self.validation.tokens[: self._head + 1], between)}
+        head = self.validation.tokens[: self._head + 1]
+        return {"validation_sample": self._sampled(model, head, GLANCE_TOKENS, between)}
 
-    def _sampled(self, model: AnyModel, tokens: np.ndarray, between: Between) -> float:
-        """Nats a token of windows that are evenly spaced in some tokens."""
+    def _sampled(self, model: AnyModel, tokens: np.ndarray, most: int, between: Between) -> float:
+        """Nats a token of windows that are evenly spaced in some tokens, and read at most so many."""
         windows = (len(tokens) - 1) // self.run.length
         if windows < 1:
             return self._nats(model, tokens, between).mean().item()
-        count = max(1, min(windows, GLANCE_TOKENS // self.run.length))
+        count = max(1, min(windows, most // self.run.length))
         starts = np.linspace(0, windows - 1, count).astype(np.int64) * self.run.length
         pieces = tokens[starts[:, None] + np.arange(self.run.length + 1)].astype(np.int64)
         rows = max(1, TOKENS_AT_ONCE // self.run.length)
@@ -130,7 +132,7 @@ class Language:
             "bits_per_byte": nats_E.sum().item() / math.log(2) / self.validation.bytes,
         }
         if self.general is not None:
-            figures["general"] = self._sampled(model, self.general.tokens, between)
+            figures["general"] = self._sampled(model, self.general.tokens, GENERAL_TOKENS, between)
         return figures
 
     def baselines(self) -> dict[str, float]:
