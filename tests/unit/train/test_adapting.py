@@ -251,3 +251,20 @@ def test_a_recipe_without_a_model_is_read_back(text, tmp_path):
     assert read_recipe(tmp_path / "recipe.toml") == spec.Recipe(
         "a", None, spec.Text(("c",)), start="b", frozen=("input.**",)
     )
+
+
+@pytest.mark.parametrize("roles", [3, {"end": "a"}, {**dict.fromkeys(("end", "begin", "pad", "start"), 7)}])
+def test_roles_of_tokens_that_nobody_wrote_are_refused(roles, folder, text, tmp_path):
+    out = train(recipe(folder, text, run={"steps": 1}), tmp_path / "run")
+    facts = json.loads((out / "facts.json").read_text())
+    assert facts["roles"] == {
+        "end": "<|end|>",
+        "begin": None,
+        "pad": None,
+        "start": None,
+        "unknown": None,
+        "ends": [256],
+    }
+    (out / "facts.json").write_text(json.dumps(facts | {"roles": roles}))
+    with pytest.raises(FileFormatError, match=r"facts\.json: roles do not name tokens"):
+        load(out)
