@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipe(start: Path | str, text: Path, **values) -> spec.Recipe:
     data = spec.Text((str(text),), tokenizer="bytes", split="tail")
-    run = replace(RUN, steps=4, **values.pop("run", {}))
+    run = replace(RUN, **({"steps": 4} | values.pop("run", {})))
     return spec.Recipe("fine", values.pop("model", None), data, run, str(start), **values)
 
 

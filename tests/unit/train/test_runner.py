@@ -25,7 +25,7 @@ from cutaway.errors import (
     SaveError,
 )
 from cutaway.store import disk
-from cutaway.train import checkpoint, records, runner
+from cutaway.train import checkpoint, runner
 from cutaway.train.language import Language
 from cutaway.train.progress import Silent
 from cutaway.train.runner import Runner
