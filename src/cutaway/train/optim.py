@@ -32,7 +32,7 @@ class Optimizers:
                 matrices = {p: n for p, n in self.names.items() if p.dim() == 2 and "blocks." in n}
                 if not matrices:
                     raise ConfigError(
-                        "optimizer Muon steps the matrices of blocks, and here are none to train: take AdamW"
+                        "optimizer Muon steps the matrices of blocks, and this model has none: take AdamW"
                     )
                 rest = {p: n for p, n in self.names.items() if p not in matrices}
                 muon = Muon(
