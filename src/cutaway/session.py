@@ -16,11 +16,10 @@ from torch import Tensor
 from cutaway import spec
 from cutaway.allocator import keep_large_buffers
 from cutaway.data.batches import evaluation_windows
-from cutaway.data.chat import encode_chat, read_template
+from cutaway.data.chat import encode_chat
 from cutaway.data.pairing import Lowering
 from cutaway.data.template import Message
 from cutaway.data.tokenizer import Tokenizer
-from cutaway.data.vocabularies import read_vocabulary
 from cutaway.errors import ConfigError, LimitError
 from cutaway.generate import Completion, complete, stream
 from cutaway.generate.complete import stream_after
@@ -32,10 +31,8 @@ from cutaway.models import AnyModel, Recurrence, Single
 from cutaway.train.classifying import class_chances
 from cutaway.train.loss import Batch, token_losses
 from cutaway.weights.export import save_pretrained
-from cutaway.weights.folder import read_folder
-from cutaway.weights.hub import means_model
-from cutaway.weights.run import check_vocabulary, read_run
-from cutaway.weights.single_file import read_model, read_words, recognise
+from cutaway.weights.loading import read_any
+from cutaway.weights.peft import read_adapter, save_adapter
 
 TOKENS_AT_ONCE = 8_192
 DEFAULT_TOKENS = 128
@@ -189,7 +186,8 @@ class Session:
         return found_BD[0] if isinstance(texts, str) else found_BD
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Writes the model and its tokenizer as a new Hugging Face folder, which transformers reads.
+        """Writes the model and its tokenizer as a new Hugging Face folder, which transformers reads; adapters
+        are merged into the weights.
 
         Raises ConfigError, naming what does not fit, for a model without a published architecture.
         """
@@ -202,6 +200,14 @@ class Session:
             origin=self.path,
             template=self.template,
         )
+
+    def save_adapter(self, folder: str | Path, base: str = "") -> Path:
+        """Writes the adapters alone, as a new folder that `peft.PeftModel.from_pretrained` reads; `base` is
+        what that should take for the model they belong to.
+
+        Raises ConfigError for a model without adapters, or one that peft could not adapt alike.
+        """
+        return save_adapter(self.model, folder, base=base, length=self.length)
 
     def classify(self, text: str | Sequence[str]) -> dict[str, float] | list[dict[str, float]]:
         """The probability of each class, by its label; a list for several texts.
@@ -253,45 +259,23 @@ def load(
     step: int | None = None,
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
+    adapter: str | Path | None = None,
 ) -> Session:
     """A session with the model of a run directory (its newest checkpoint, or the one at `step`), of a
     checkpoint, of a Hugging Face folder or hub id, or of a GGUF or llama2.c file.
 
     `dtype` is "fp32" or "bf16", None as saved, fp32 for one file. What learned from pairs in lower case reads
-    all text so. Raises InputMissingError where there is nothing of the kind, and FileFormatError, naming file
-    and rule, where it is damaged. What a folder says beyond what is understood is told as a warning.
+    all text so. `adapter` is a folder in peft's layout with low-rank adapters of this model. Raises
+    InputMissingError where there is nothing of the kind, and FileFormatError, naming file and rule, where it
+    is damaged. What a folder says beyond what is understood is told as a warning.
     """
     keep_large_buffers()
-    one_file = Path(path).is_file()
-    if one_file or means_model(path):
-        if step is not None:
-            raise ConfigError(f"{path} is no run: leave out step {step}")
-        return load_file(path, device, dtype) if one_file else load_folder(path, device, dtype)
-    found = read_run(path, step=step, device=device, dtype=dtype)
-    length, data, known = found.recipe.run.length, found.recipe.data, found.tokenizer
-    if isinstance(data, spec.Parallel) and data.lower:
-        known = Lowering(known.inner)
-    return Session(found.model, known, length, Path(path), found.step, found.labels)
-
-
-def load_file(path: str | Path, device: str | torch.device, dtype: str | torch.dtype | None) -> Session:
-    """A session with the model of a GGUF or llama2.c file."""
-    header = recognise(path)
-    found = read_model(header, device=device, dtype=dtype)
-    tokenizer, template = read_words(header)
-    check_vocabulary(Path(path), tokenizer, found.plan)
-    return Session(found.model, tokenizer, found.length, Path(path), labels=found.labels, template=template)
-
-
-def load_folder(path: str | Path, device: str | torch.device, dtype: str | torch.dtype | None) -> Session:
-    """A session with the model of a Hugging Face folder or hub id; a model of images has no tokenizer."""
-    found = read_folder(path, device=device, dtype=dtype)
+    found = read_any(path, step=step, device=device, dtype=dtype)
     for notice in found.notices:
-        warnings.warn(notice, stacklevel=3)
-    if found.length is None:
-        nothing: Any = None
-        return Session(found.model, nothing, None, found.path, labels=found.labels)
-    tokenizer = read_vocabulary(found.path)
-    check_vocabulary(found.path, tokenizer, found.plan)
-    template = read_template(found.path)
-    return Session(found.model, tokenizer, found.length, found.path, labels=found.labels, template=template)
+        warnings.warn(notice, stacklevel=2)
+    if adapter is not None:
+        read_adapter(found.model, adapter)
+    known: Any = found.tokenizer
+    if found.recipe is not None and isinstance(found.recipe.data, spec.Parallel) and found.recipe.data.lower:
+        known = Lowering(known.inner)
+    return Session(found.model, known, found.length, found.path, found.step, found.labels, found.template)

@@ -27,7 +27,7 @@ class Outcome:
 def conclude(recipe: spec.Recipe, result: Result, say: Reporter) -> Outcome:
     """Measures what counting alone reaches, takes a last sample, writes the report."""
     session = load(result.out)
-    task = make_task(recipe.data, recipe.run, session.tokenizer)
+    task = make_task(recipe.data, recipe.run, session.tokenizer, session.template)
     report = ""
     if (text := task.shown()) is not None:
         report = str(result.out / "report.html")

@@ -52,6 +52,7 @@ class Train:
     name: Annotated[tyro.conf.Positional[str], option(help=NAMES)]
     seed: Annotated[int, option(help="the seed")]
     data: Annotated[tuple[str, ...], option(help="texts, or a folder, in place of a download")] = ()
+    start: Annotated[str, option(help="what it begins with, in place of the recipe's own")] = ""
     out: Annotated[
         Path | None, option(help="folder of the run (runs/NAME-seed-K, in a group runs/GROUP/NAME-seed-K)")
     ] = None
@@ -137,8 +138,10 @@ def run_seed(options: Run) -> int:
     members = shipped_groups().get(options.name)
     if members is None:
         return run_one(options)
-    if options.out or options.results:
-        raise ConfigError(f"{options.name}: its recipes are run in turn; leave --out and --results out")
+    if options.out or options.results or options.start:
+        raise ConfigError(
+            f"{options.name}: its recipes are run in turn; leave --out, --results and --start out"
+        )
     for name in members:
         if (path := shipped_recipes()[name] / "results" / file_name(options.seed)).is_file():
             print(f"{name}: there already: {path}", file=sys.stderr)
@@ -149,11 +152,13 @@ def run_seed(options: Run) -> int:
 
 def run_one(options: Run) -> int:
     """Trains one recipe with one seed, and writes what came out."""
-    plan = fetched(ask(options.name, options.seed, options.data, options.out, options.json))
+    plan = fetched(ask(options.name, options.seed, options.data, options.out, options.json, options.start))
     results = options.results or plan.folder / "results"
     command = f"cutaway recipes run {options.name} --seed {options.seed}"
     if not check_text(plan, results, "leave --data out, or name another folder by --results"):
         command += f" --data {shlex.join(plan.texts)}"
+    if options.start:
+        command += f" --start {shlex.quote(options.start)}"
     run, result = train_seed(plan, command)
     path = write_result(results, result)
     report = write_page(plan, run)
@@ -167,7 +172,7 @@ def run_one(options: Run) -> int:
 
 
 def verify_seed(options: Verify) -> int:
-    plan = ask(options.name, options.seed, options.data, options.out, options.json)
+    plan = ask(options.name, options.seed, options.data, options.out, options.json, options.start)
     expected, committed = read_expected(plan.folder), read_results(plan.folder)
     check_judgeable(expected, committed)
     if plan.texts and not committed:

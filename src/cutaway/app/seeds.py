@@ -10,7 +10,7 @@ from cutaway.data.sentences import LABELLED
 from cutaway.errors import ConfigError, OutputExistsError, nearest
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import RECIPE, find_recipe, group_of
-from cutaway.spec.run import Data, Labelled, MaskedText, Parallel, Recipe, Text
+from cutaway.spec.run import Conversations, Data, Labelled, MaskedText, Parallel, Recipe, Text
 
 if TYPE_CHECKING:
     from cutaway.train.progress import Reporter
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FACTS = (
     *("cutaway", "torch", "python", "platform", "processor", "device", "gpu"),
-    *("precision", "compile", "threads", "data"),
+    *("precision", "compile", "threads", "data", "start", "trained"),
 )
 
 
@@ -33,8 +33,8 @@ class Plan:
     say: "Reporter"
 
 
-def ask(name: str, seed: int, texts: tuple[str, ...], out: Path | None, quiet: bool) -> Plan:
-    """What the options of `recipes run` and `verify` mean.
+def ask(name: str, seed: int, texts: tuple[str, ...], out: Path | None, quiet: bool, start: str = "") -> Plan:
+    """What the options of `recipes run` and `verify` mean; `start` stands for the recipe's own.
 
     Raises ConfigError where they do not fit, OutputExistsError where a run is in the way.
     """
@@ -53,8 +53,12 @@ def ask(name: str, seed: int, texts: tuple[str, ...], out: Path | None, quiet: b
         texts = ()
     recipe = with_texts(recipe, texts)
     group = group_of(name)
+    if start and not recipe.start:
+        raise ConfigError(f"--start: {recipe.name} begins with random weights; leave the option out")
     out = out or Path("runs", group, f"{recipe.name}-seed-{seed}")
-    if group and recipe.start:  # another member of the group, trained with the same seed
+    if start:
+        recipe = replace(recipe, start=start)
+    elif group and recipe.start:  # another member of the group, trained with the same seed
         recipe = replace(recipe, start=str(out.parent / f"{recipe.start}-seed-{seed}"))
     try:
         check_new(out)
@@ -67,7 +71,7 @@ def ask(name: str, seed: int, texts: tuple[str, ...], out: Path | None, quiet: b
 def sources(data: object) -> tuple[str, ...]:
     """Where a recipe's examples come from: its texts, or the one folder of its files."""
     match data:
-        case Text() | MaskedText():
+        case Text() | MaskedText() | Conversations():
             return data.source
         case Parallel() | Labelled():
             return (data.folder,)
@@ -88,7 +92,7 @@ def with_texts(recipe: Recipe, texts: tuple[str, ...]) -> Recipe:
             return replace(recipe, data=replace(recipe.data, source=labelled))
         case Parallel() | Labelled() if len(texts) > 1:
             raise ConfigError(f"--data: {recipe.name} reads one folder; name one, not {len(texts)}")
-        case Text() | MaskedText() | Parallel() | Labelled():
+        case Text() | MaskedText() | Conversations() | Parallel() | Labelled():
             return replace(recipe, data=placed(recipe.data, texts))
     raise ConfigError(f"--data: {recipe.name} makes its own examples; leave the option out")
 
@@ -100,7 +104,7 @@ def _is_folder(texts: tuple[str, ...]) -> bool:
 def placed(data: Data, places: tuple[str, ...]) -> Data:
     """The data with its texts, or its folder, elsewhere; what `sources` tells of it."""
     match data:
-        case Text() | MaskedText():
+        case Text() | MaskedText() | Conversations():
             return replace(data, source=places)
         case Parallel() | Labelled():
             return replace(data, folder=places[0])
@@ -123,9 +127,12 @@ def check_text(plan: Plan, results: Path, remedy: str) -> bool:
     others = [seed for seed in seeds if "--data" in seed.command]
     if not plan.texts and not others:
         return True
+    from cutaway.train.start import read_start
     from cutaway.train.tasks import make_task
 
-    digest = make_task(plan.recipe.data, plan.recipe.run).digest
+    start = read_start(plan.recipe.start)
+    words = (start.tokenizer, start.template) if start else (None, None)
+    digest = make_task(plan.recipe.data, plan.recipe.run, *words).digest
     if seeds and digest not in {seed.facts["data"] for seed in seeds}:
         said = f"--data {shlex.join(plan.texts)}" if plan.texts else plan.folder.name
         remedy = remedy if plan.texts else "give the --data that their commands name"

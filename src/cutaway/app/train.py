@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cutaway.app.options import Flag, option, parse
+from cutaway.errors import InputMissingError
 from cutaway.spec.check import check_recipe
 from cutaway.spec.read import build_preset, read_preset, read_recipe, read_table
 from cutaway.spec.recipes import RECIPE, find_recipe, folder_of, shipped_recipes, with_start_beside
-from cutaway.spec.run import Labelled, Parallel, Recipe, Run, Text
+from cutaway.spec.run import Conversations, Labelled, Parallel, Recipe, Run, Text
 from cutaway.spec.write import write_recipe
 
 PLAIN = "stdlib"  # the recipe whose values serve for any text
@@ -37,6 +38,8 @@ def run(arguments: list[str]) -> int:
         return 0
     if not options.resume:
         recipe = with_start_beside(target, recipe, out)
+        if recipe.start:
+            check_there(recipe)
     from cutaway.app.outcome import conclude, describe
     from cutaway.app.progress import reporter
     from cutaway.data.download import with_local_data
@@ -54,6 +57,17 @@ def run(arguments: list[str]) -> int:
     outcome = conclude(runner.recipe, result, say)
     print(json.dumps(asdict(outcome)) if options.json else "\n".join(describe(outcome)))
     return 0
+
+
+def check_there(recipe: Recipe) -> None:
+    """Raises InputMissingError where a recipe's start is neither here nor a name that the hub may know."""
+    from cutaway.weights.hub import means_model
+
+    if not Path(recipe.start).exists() and not means_model(recipe.start):
+        other = "" if recipe.model is None else " ('' begins with random weights)"
+        raise InputMissingError(
+            f"start: {recipe.start}: no such run or model; train it first, or name another by --start{other}"
+        )
 
 
 def split_target(arguments: list[str]) -> tuple[str, list[str]]:
@@ -91,11 +105,17 @@ def read_target(target: str) -> tuple[str, dict[str, Any]]:
 def choose(file: str, table: dict[str, Any], arguments: list[str], prog: str) -> tuple[Recipe, Any]:
     """The recipe of a table with the values that the arguments replace, and the other options."""
     recipe = read_recipe(table, file)
-    preset = read_preset(table["model"], f"{file}: model") if "preset" in table["model"] else None
+    preset = preset_of(table, f"{file}: model")
     options = parse(options_of(recipe, preset), arguments, prog, description())
     if preset is not None:
         recipe = replace(recipe, model=build_preset(replace(preset, **vars(options.model))))
     return with_options(recipe, options, prog), options
+
+
+def preset_of(table: dict[str, Any], source: str = "model") -> Any:
+    """The arguments of the preset that a recipe's model is, None where it is something else."""
+    model = table.get("model")
+    return read_preset(model, source) if isinstance(model, dict) and "preset" in model else None
 
 
 def with_options(recipe: Recipe, options: Any, prog: str) -> Recipe:
@@ -122,8 +142,7 @@ def read_begun(out: Path, target: str, recipe: Recipe, arguments: list[str]) -> 
     if is_run(target) and Path(target).samefile(out):
         asked = recipe
     else:
-        model = read_target(target)[1]["model"]
-        preset = read_preset(model) if "preset" in model else None
+        preset = preset_of(read_target(target)[1])
         options = parse(options_of(stored, preset), arguments, prog)
         asked = with_options(replace(stored, name=recipe.name), options, prog)
         if any(argument.startswith("--model.") for argument in arguments):
@@ -141,7 +160,9 @@ def spelled_as(stored: Recipe, asked: Recipe) -> Recipe:
     from cutaway.app.seeds import placed, sources
 
     own = sources(stored.data)
-    if type(stored.data) is not type(asked.data) or not isinstance(asked.data, Text | Parallel | Labelled):
+    if type(stored.data) is not type(asked.data) or not isinstance(
+        asked.data, Text | Conversations | Parallel | Labelled
+    ):
         return asked
     known, given = ([Path(one).resolve() for one in some] for some in (own, sources(asked.data)))
     return replace(asked, data=placed(asked.data, own)) if known == given else asked
@@ -162,7 +183,7 @@ def options_of(recipe: Recipe, preset: object | None) -> type:
         ("text", Annotated[tuple[str, ...], option(name="data", help=TEXTS)], ()),
         (
             "start",
-            Annotated[str, option(help="a run whose weights and tokenizer it begins with")],
+            Annotated[str, option(help="a run or model whose weights and tokenizer it begins with")],
             recipe.start,
         ),
         ("run", Annotated[Run, option(name="")], recipe.run),

@@ -25,6 +25,7 @@ from cutaway.data.tokenizer import Tokenizer
 from cutaway.data.vocabularies.tables import read_optional, read_text
 from cutaway.errors import ConfigError, FileFormatError
 
+TEMPLATE = "chat_template.jinja"
 ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 AT_ONCE = 256
 GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
@@ -44,8 +45,8 @@ def read_template(folder: str | Path) -> str | None:
     text.
     """
     folder = Path(folder)
-    if (folder / "chat_template.jinja").is_file():
-        return read_text(folder / "chat_template.jinja")
+    if (folder / TEMPLATE).is_file():
+        return read_text(folder / TEMPLATE)
     path = folder / "tokenizer_config.json"
     found = read_optional(path).get("chat_template")
     if isinstance(found, list):

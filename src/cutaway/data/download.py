@@ -71,7 +71,10 @@ FOLDERS = {
 def with_local_data(recipe: Recipe) -> Recipe:
     """The recipe with public texts replaced by their copies on this machine; raises as `local_sources`."""
     match recipe.data:
-        case Text() | MaskedText() as data:
+        case Text() as data:
+            general = local_sources(data.general)
+            return replace(recipe, data=replace(data, source=local_sources(data.source), general=general))
+        case MaskedText() as data:
             return replace(recipe, data=replace(data, source=local_sources(data.source)))
         case Parallel(folder=name) as data if name in FOLDERS:
             return replace(recipe, data=replace(data, folder=fetch_folder(name)))

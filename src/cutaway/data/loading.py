@@ -13,6 +13,7 @@ from cutaway.errors import FileFormatError, InputMissingError
 from cutaway.store import read_file, read_many
 
 MOST_FILE_BYTES = 2**28
+ROLES = ("end", "begin", "pad", "start", "unknown")
 
 
 def load_tokenizer(path: str | Path, end: str | None = END, **roles: Any) -> Tokenizer:
@@ -34,6 +35,15 @@ def load_tokenizer(path: str | Path, end: str | None = END, **roles: Any) -> Tok
         raise FileFormatError(
             path, f"not a readable tokenizer.json ({problem}); save or fetch it again"
         ) from None
+
+
+def roles_of(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The names of the tokens that have a role, and the ids of `ends`: with these, `load_tokenizer` makes the
+    same tokenizer of its JSON.
+    """
+    ids = {role: getattr(tokenizer, role) for role in ROLES}
+    named = {role: None if number is None else tokenizer.names[number] for role, number in ids.items()}
+    return named | {"ends": sorted(tokenizer.ends)}
 
 
 def check_rules(path: Path, normalizer: Any) -> None:

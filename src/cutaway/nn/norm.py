@@ -64,13 +64,15 @@ class RootMeanSquare(torch.autograd.Function):
         return F.rms_norm(x, gain_D.shape, gain_D, eps)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # pyrefly: ignore[bad-override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:  # pyrefly: ignore[bad-override]
         x, gain_D = ctx.saved_tensors
         fine = torch.promote_types(x.dtype, torch.float32)
         square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=fine).square()
         inverse = (square / x.size(-1) + ctx.eps).rsqrt()
         product = grad * x
-        gain_grad_D = inverse.to(x.dtype).flatten() @ product.reshape(-1, x.size(-1))
+        gain_grad_D = None
+        if ctx.needs_input_grad[1]:
+            gain_grad_D = inverse.to(x.dtype).flatten() @ product.reshape(-1, x.size(-1))
         along = (product @ gain_D)[..., None] * inverse**3 / x.size(-1)
         x_grad = (grad * gain_D).mul_(inverse.to(x.dtype)).addcmul_(x, along.to(x.dtype), value=-1)
         return x_grad, gain_grad_D, None

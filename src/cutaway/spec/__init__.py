@@ -55,10 +55,12 @@ from cutaway.spec.recurrent import (
 )
 from cutaway.spec.run import (
     AdamW,
+    Conversations,
     Cosine,
     Data,
     InverseSqrt,
     Labelled,
+    LoRA,
     MaskedText,
     Muon,
     Optimizer,
@@ -82,6 +84,7 @@ __all__ = [
     "Block",
     "ByParts",
     "Classify",
+    "Conversations",
     "Convolutional",
     "ConvolutionalWriter",
     "Cosine",
@@ -98,6 +101,7 @@ __all__ = [
     "LastState",
     "LayerNorm",
     "Learned",
+    "LoRA",
     "Look",
     "MaskedText",
     "Mixer",

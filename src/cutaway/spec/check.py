@@ -79,6 +79,8 @@ RULES: dict[type, dict[str, Rule]] = {
     },
     r.MaskedText: {"source": SOME, "vocab": COUNT, "validation": INSIDE, "share": INSIDE},
     r.Labelled: {"folder": SOME, "train": SOME, "test": SOME, "vocab": COUNT},
+    r.Conversations: {"source": SOME, "validation": INSIDE},
+    r.LoRA: {"rank": COUNT, "alpha": POSITIVE, "dropout": CHANCE},
     r.AdamW: {"rate": AMOUNT, "betas": CHANCES, "eps": POSITIVE, "decay": AMOUNT},
     r.Muon: {"rate": AMOUNT, "momentum": CHANCE, "decay": AMOUNT},
     r.Cosine: {"warmup": AMOUNT, "floor": SHARE},
@@ -177,6 +179,8 @@ def _misfits(part: Any) -> Iterator[tuple[str, str]]:
                 f"{longest} leaves no length between shortest, {shortest}, and itself to keep from training; "
                 f"must be at least {shortest + 2}",
             )
+        case r.Recipe():
+            yield from _recipe_misfits(part)
         case r.Run(batch=batch, accumulate=parts) if batch % parts:
             yield "accumulate", f"{parts} does not divide batch, {batch}"
         case r.Run(average=average, patience=patience) if average > 1 and patience:
@@ -188,6 +192,19 @@ def _misfits(part: Any) -> Iterator[tuple[str, str]]:
             yield "average", f"{average} checkpoints are averaged, but none is saved on the way: give save"
         case r.Run(patience=patience, evaluate=0) if patience:
             yield "patience", f"{patience} evaluations are waited for, but none is made: give evaluate"
+
+
+def _recipe_misfits(recipe: r.Recipe) -> Iterator[tuple[str, str]]:
+    if recipe.model is None and not recipe.start:
+        yield "model", "missing; Recipe needs it, or a start whose model it takes"
+    if recipe.model is not None and recipe.head is not None:
+        yield "head", "stands in model already; leave one of the two out"
+    if recipe.adapter is not None and not recipe.start:
+        yield "adapter", "is trained beside weights that stand still; give the start that they come from"
+    if recipe.adapter is not None and recipe.frozen:
+        yield "frozen", "beside an adapter all stands still but adapter.whole; leave frozen out"
+    if isinstance(recipe.data, r.Conversations) and not recipe.start:
+        yield "start", "missing; Conversations are rendered by the chat template of the model it begins with"
 
 
 def _seq2seq_misfits(pair: q.Seq2Seq) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ from cutaway.spec.structure import (
     shown,
     structure,
 )
-from cutaway.spec.write import FORMAT
+from cutaway.spec.write import FORMAT, NONE
 from cutaway.store import read_file, read_object
 
 MOST_BYTES = 2**18  # of a configuration file: ours have a few thousand
@@ -52,7 +52,8 @@ def read_recipe(data: str | Path | dict[str, Any], source: str = "recipe") -> Re
     """
     if not isinstance(data, dict):
         source, data = str(data), read_table(Path(data))
-    recipe = structure(_take_format(data, source, needed=False), Recipe, source)
+    table = {"model": NONE} | _take_format(data, source, needed=False)  # none: that of its start
+    recipe = structure(table, Recipe, source)
     check_recipe(recipe, source)
     return recipe
 
@@ -138,7 +139,7 @@ def _read_any_model(value: object, slot: type) -> Model:
     return record_reader(slot)(value, slot)
 
 
-def _take_format(data: object, source: str, *, needed: bool) -> object:
+def _take_format(data: object, source: str, *, needed: bool) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{source}: {shown(data)} is not a table")
     if "format" not in data and not needed:

@@ -43,18 +43,15 @@ def folder_of(name: str | Path, recipe: Recipe) -> Path:
 
 def with_start_beside(name: str | Path, recipe: Recipe, out: Path) -> Recipe:
     """The recipe that `name` found, ready to be trained in `out`: a start that is another member of its group
-    is the run of that member in the same folder.
+    is the run of that member in the same folder. Any other start stays as it is.
 
-    Raises InputMissingError where there is no such run.
+    Raises InputMissingError where the member has no such run.
     """
     if not recipe.start or Path(recipe.start).exists():
         return recipe
     group, member, beside = group_of(str(name)), recipe.start, out.parent / recipe.start
     if f"{group}/{member}" not in shipped_recipes():
-        raise InputMissingError(
-            f"start: {member}: no such run; train it first, or name another by start "
-            "(start '' begins with random weights)"
-        )
+        return recipe
     if beside.exists():
         return replace(recipe, start=str(beside))
     seeds = sorted(str(path) for path in beside.parent.glob(f"{member}-seed-*"))

@@ -6,7 +6,7 @@ Nothing here changes what function the model is; `spec.model` says that.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cutaway.spec.model import Model
+from cutaway.spec.model import Head, Model
 
 
 class Data:
@@ -26,12 +26,27 @@ class Text(Data):
     """Text for next-token prediction. `source`: files, folders, .gz, or `stdlib:` (this Python's source).
 
     `split`: `file` puts whole documents aside by a hash of their names, `tail` the last characters.
+    `general`: a source of another kind, judged at the end and never learned: what is forgotten shows there.
     """
 
     source: tuple[str, ...]
     tokenizer: Literal["bytes", "characters", "bpe"] = "bpe"
     vocab: int = 4096
     split: Literal["file", "tail"] = "file"
+    validation: float = 0.1
+    general: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Conversations(Data):
+    """Conversations, one a line: files of JSON objects with `messages`, each a table of `role` and `content`.
+
+    They are read as the chat template of the recipe's `start` renders them; only what the assistant says, the
+    end of its turn included, is learned. Of one longer than `run.length` tokens the beginning counts.
+    `validation` is the share put aside by a hash of the messages.
+    """
+
+    source: tuple[str, ...]
     validation: float = 0.1
 
 
@@ -101,6 +116,21 @@ class Labelled(Data):
     validation: str = ""
     tokenizer: Literal["bytes", "characters", "bpe"] = "bpe"
     vocab: int = 4096
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters (Hu et al. 2021): W x becomes W x + (alpha / rank) B A dropout(x), W stands still.
+
+    `targets` names the matrices W, such as `blocks.*.attn.query` or `**.ffn.*`; where it names none, all four
+    of every attention. `whole` names parameters that are trained as they are, as a new head must be.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -187,11 +217,17 @@ class Run:
 class Recipe:
     """All that names a run: which model, on which data, trained how. What a `recipe.toml` holds.
 
-    `start` is a run whose weights and tokenizer the training begins with, all but a head of another kind.
+    `start` is what the training begins with, anything `cutaway.load` takes: its weights, all but a head of
+    another kind, and its tokenizer. Where `model` is left out, it is that of the start, with another `head`
+    if one is given. An `adapter` is trained in place of the weights; `frozen` names parameters that stand
+    still, as in `input.**` or `blocks.0.**`.
     """
 
     name: str
-    model: Model
+    model: Model | None
     data: Data
     run: Run = field(default_factory=Run)
     start: str = ""
+    head: Head | None = None
+    adapter: LoRA | None = None
+    frozen: tuple[str, ...] = ()

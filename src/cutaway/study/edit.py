@@ -14,7 +14,8 @@ from torch import Tensor
 from cutaway import spec
 from cutaway.errors import TapError
 from cutaway.models import sites
-from cutaway.study.names import find, matcher
+from cutaway.spec.names import matcher
+from cutaway.study.names import find
 from cutaway.study.subject import Subject, many_graphs, subject
 from cutaway.tap import Add, Copy, Edit, Replace, Scale, Scene, fitting, in_force
 

@@ -1,18 +1,16 @@
 """Names of taps: wildcards, and TransformerLens' names beside ours.
 
-`*` stands for one part of a name (`blocks.*.out` is the residual stream behind each block and not
-`blocks.3.attn.out`), `**` for any number of parts; `?` and `[0-3]` work within a part. A TransformerLens name
-is an alias of the tap with the same value; heads come before positions in ours, (B, H, L, K), whatever the
-name.
+Wildcards are those of `cutaway.spec.names`: `blocks.*.out` is the residual stream behind each block and not
+`blocks.3.attn.out`. A TransformerLens name is an alias of the tap with the same value; heads come before
+positions in ours, (B, H, L, K), whatever the name.
 """
 
-import re
-from fnmatch import translate
 from functools import lru_cache
 
 from cutaway import spec
 from cutaway.errors import TapError, nearest
 from cutaway.models import sites
+from cutaway.spec.names import matcher
 
 _SUBLAYER = {
     "q": "hook_q",
@@ -25,19 +23,6 @@ _SUBLAYER = {
     "mix": "hook_z",
 }
 _NORM = {"scale": "hook_scale", "normalized": "hook_normalized"}
-
-
-def matcher(pattern: str) -> re.Pattern[str]:
-    """The regular expression of a pattern."""
-    parts = pattern.split(".")
-    out = ""
-    for place, part in enumerate(parts):
-        last = place == len(parts) - 1
-        if part == "**":
-            out += r"[^.]+(?:\.[^.]+)*" if last else r"(?:[^.]+\.)*"
-        else:
-            out += translate(part)[4:-3].replace(".*", "[^.]*") + ("" if last else r"\.")
-    return re.compile(out)
 
 
 def find(pattern: str, plan: spec.Model) -> list[str]:

@@ -1,8 +1,8 @@
 """Checkpoints: everything training needs to go on as if it had never stopped.
 
-A checkpoint is a folder `checkpoints/step-000123` with `model.safetensors` (the fp32 weights under the
-model's own names), `training.safetensors` (optimiser state), `state.json` (counters) and the store's
-manifest. It appears whole or not at all.
+A checkpoint is a folder `checkpoints/step-000123` with `model.safetensors` (the fp32 weights that are
+trained, under the model's own names), `training.safetensors` (optimiser state), `state.json` (counters) and
+the store's manifest. It appears whole or not at all.
 """
 
 import json
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cutaway import store
 from cutaway.errors import CheckpointSaveError, FileFormatError
+from cutaway.models.adapt import trained
 from cutaway.train.loop import Training
 from cutaway.weights.run import check_weights, list_checkpoints, read_tensors, step_of
 from cutaway.weights.safe import put_tensors
@@ -37,7 +38,7 @@ def save_checkpoint(
     target = run / FOLDER / f"step-{training.done:06d}"
     if target.exists():
         return target
-    weights = owned_weights(training.working.master)
+    weights = trained_weights(training.working.master)
     state = training.optimizers.state_dict()
     numbers = {"format": FORMAT, **training.state_dict(), **counters}
 
@@ -85,9 +86,9 @@ def regular_checkpoints(run: Path, every: int, count: int) -> list[Path]:
     return regular[len(regular) - min(count, len(regular)) :]
 
 
-def owned_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter once, by name."""
-    return {name: p.detach() for name, p in model.named_parameters()}
+def trained_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter that is trained once, by name."""
+    return {name: parameter.detach() for name, parameter in trained(model).items()}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -116,7 +117,8 @@ def load_checkpoint(folder: Path, training: Training) -> dict[str, float]:
     """
     path, state_path = folder / "model.safetensors", folder / "training.safetensors"
     model, weights, state = training.working.master, read_tensors(path), read_tensors(state_path)
-    check_weights(model, weights, path)
+    own = trained(model)
+    check_weights(own, weights, path)
     counters = read_counters(folder / "state.json")
     try:
         standing = {key: int(counters.pop(key)) for key in training.state_dict()}
@@ -124,7 +126,7 @@ def load_checkpoint(folder: Path, training: Training) -> dict[str, float]:
         raise FileFormatError(folder / "state.json", f"{missing} is missing") from None
     training.optimizers.load_state_dict(state, str(state_path))  # checks all of it first
     with torch.no_grad():  # copied, not assigned: the optimisers know the parameters by identity
-        for name, parameter in model.named_parameters():
+        for name, parameter in own.items():
             parameter.copy_(weights[name])
     training.working.refresh()
     training.load_state_dict(standing)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from cutaway.models import AnyModel, Paired, Single
 from cutaway.nn.attention import Attention
@@ -13,8 +13,8 @@ from cutaway.nn.stack import Stack
 
 
 def training_flops(model: AnyModel, length: int) -> float:
-    """Floating-point operations a token of one training step takes: 6 a weight that is multiplied with, and
-    attention.
+    """Floating-point operations a token of one training step takes: 6 a weight that is multiplied with, 4
+    where it stands still, and attention.
 
     Kaplan et al. 2020, section 2.1; attention takes 12 * heads * head_width a layer and position looked at.
     Blocks that run at several depths count as often. Each side of a pair counts as `length` long.
@@ -24,7 +24,7 @@ def training_flops(model: AnyModel, length: int) -> float:
         stacks = [model.encoder, model.decoder] if isinstance(model, Paired) else [model]
     weights = multiplied(model)
     if tied(model):
-        weights += model.vocab_matrix.numel()
+        weights += share(model.vocab_matrix) * model.vocab_matrix.numel()
     attention = 6.0 * length * sum(looked(module) for module in model.modules())
     for stack in stacks:
         for place in range(len(stack.blocks)):
@@ -55,8 +55,10 @@ class Cost:
 
 def training_cost(model: AnyModel, length: int) -> Cost:
     """The cost of training a model on rows of about `length` positions."""
-    head = 6.0 * (multiplied(model.head) + (model.vocab_matrix.numel() if tied(model) else 0))
-    return Cost(training_flops(model, length) - head, head)
+    weights = multiplied(model.head)
+    if tied(model):
+        weights += share(model.vocab_matrix) * model.vocab_matrix.numel()
+    return Cost(training_flops(model, length) - 6.0 * weights, 6.0 * weights)
 
 
 def tied(model: AnyModel) -> bool:
@@ -64,14 +66,19 @@ def tied(model: AnyModel) -> bool:
     return getattr(model.head, "out", model) is None
 
 
-def multiplied(module: nn.Module) -> int:
-    """How many weights are matrices that vectors are multiplied with."""
+def share(parameter: Tensor) -> float:
+    """What a weight costs, going forward and back: a weight that stands still asks for no gradient."""
+    return 1.0 if parameter.requires_grad else 2 / 3
+
+
+def multiplied(module: nn.Module) -> float:
+    """How many weights are matrices that vectors are multiplied with; those that stand still count less."""
     return sum(
-        parameter.numel()
+        share(parameter) * parameter.numel()
         for part in module.modules()
         if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d | nn.RNNBase)
         for name, parameter in part.named_parameters(recurse=False)
-        if name.startswith("weight")
+        if name.startswith(("weight", "lora"))
     )
 
 

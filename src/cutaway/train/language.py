@@ -22,6 +22,7 @@ from cutaway.train.loss import Batch, next_token_loss, token_losses
 from cutaway.train.task import Between, check_positions
 
 GLANCE_TOKENS = 32_768  # a mid-run look at the validation loss reads this many, evenly spaced
+GENERAL_TOKENS = 16_384  # of the other text as many, at the end
 TOKENS_AT_ONCE = 8_192
 SAMPLE_TOKENS = 160
 SHOWN_TOKENS = 256
@@ -31,7 +32,7 @@ class Language:
     """Next-token prediction over text."""
 
     def __init__(self, plan: spec.Text, run: spec.Run, known: tokenizer.Tokenizer | None = None):
-        documents = text.read_documents(plan.source[0] if len(plan.source) == 1 else plan.source)
+        documents = text.read_documents(plan.source)
         split = text.split_by_file if plan.split == "file" else text.split_tail
         cut = split(documents, plan.validation)
         if known is None:
@@ -41,6 +42,8 @@ class Language:
         self.tokenizer, self.run = known, run
         self.train = shards.prepare_tokens(cut.train, known)
         self.validation = shards.prepare_tokens(cut.validation, known)
+        general = text.read_documents(plan.general) if plan.general else []
+        self.general = shards.prepare_tokens(general, known) if general else None
         self.batches = batches.Batches(self.train.tokens, run.length, run.batch, run.seed)
         if len(self.validation.tokens) < 2:
             raise LimitError("the validation part has fewer than 2 tokens: give more text or a larger share")
@@ -52,8 +55,9 @@ class Language:
 
     @property
     def digest(self) -> str:
-        """Of both parts of the text and the tokenizer."""
-        return hashlib.sha256(f"{self.train.digest} {self.validation.digest}".encode()).hexdigest()
+        """Of both parts of the text, the tokenizer, and the other text that is judged."""
+        parts = [part.digest for part in (self.train, self.validation, self.general) if part is not None]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     notices: tuple[str, ...] = ()
 
@@ -94,11 +98,15 @@ class Language:
 
     def glance(self, model: AnyModel, between: Between) -> dict[str, float]:
         """The loss on a fixed sample of the windows of `validation_head`: the tail has no say in a choice."""
-        tokens = self.validation.tokens[: self._head + 1]
+        head = self.validation.tokens[: self._head + 1]
+        return {"validation_sample": self._sampled(model, head, GLANCE_TOKENS, between)}
+
+    def _sampled(self, model: AnyModel, tokens: np.ndarray, most: int, between: Between) -> float:
+        """Nats a token of windows that are evenly spaced in some tokens, and read at most so many."""
         windows = (len(tokens) - 1) // self.run.length
         if windows < 1:
-            return {"validation_sample": self._nats(model, tokens, between).mean().item()}
-        count = max(1, min(windows, GLANCE_TOKENS // self.run.length))
+            return self._nats(model, tokens, between).mean().item()
+        count = max(1, min(windows, most // self.run.length))
         starts = np.linspace(0, windows - 1, count).astype(np.int64) * self.run.length
         pieces = tokens[starts[:, None] + np.arange(self.run.length + 1)].astype(np.int64)
         rows = max(1, TOKENS_AT_ONCE // self.run.length)
@@ -106,23 +114,26 @@ class Language:
         for some in torch.from_numpy(pieces).split(rows):
             between()
             total += token_losses(model, Batch((some[:, :-1],), some[:, 1:])).double().sum().item()
-        return {"validation_sample": total / (count * self.run.length)}
+        return total / (count * self.run.length)
 
     def judge(self, model: AnyModel, between: Between) -> dict[str, float]:
         """The loss of the whole validation text: windows of the training length, every token after the first
         once.
 
         `validation` in nats a token, `validation_head` and `validation_tail` the same over its first nine
-        tenths and its last, `bits_per_byte`.
+        tenths and its last, `bits_per_byte`; `general` that of a fixed sample of the other text.
         """
         nats_E = self._nats(model, self.validation.tokens, between)
         tail = max(1, len(nats_E) // 10)
-        return {
+        figures = {
             "validation": nats_E.mean().item(),
             "validation_head": nats_E[: self._head].mean().item(),
             "validation_tail": nats_E[-tail:].mean().item(),
             "bits_per_byte": nats_E.sum().item() / math.log(2) / self.validation.bytes,
         }
+        if self.general is not None:
+            figures["general"] = self._sampled(model, self.general.tokens, GENERAL_TOKENS, between)
+        return figures
 
     def baselines(self) -> dict[str, float]:
         """Bits a byte of a unigram and of an interpolated trigram model of the same tokens."""

@@ -179,7 +179,7 @@ def read_source(source: Sequence[str]) -> list[text.Document]:
     others = [name for name in source if not name.startswith(LABELLED)]
     found = sentence_documents(labelled)
     if others or not labelled:
-        found += text.read_documents(others[0] if len(others) == 1 else others)
+        found += text.read_documents(others)
     return found
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cutaway import spec
 from cutaway.errors import ConfigError, FileFormatError
+from cutaway.models.adapt import trained
 from cutaway.train.muon import Muon
 
 FIELDS: dict[type[torch.optim.Optimizer], set[str]] = {
@@ -18,13 +19,13 @@ HIDDEN = {"blocks", "layers", "look"}  # in the name of what stands between the 
 
 
 class Optimizers:
-    """One or two torch optimisers that step together; their state goes by parameter name.
+    """One or two torch optimisers that step what is trained; their state goes by parameter name.
 
     `dtype` is what the run computes in; the weights stepped and all state are the model's own fp32.
     """
 
     def __init__(self, model: nn.Module, plan: spec.Optimizer, dtype: torch.dtype = torch.float32):
-        self.names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in trained(model).items()}
         match plan:
             case spec.AdamW():
                 self.parts = [_adamw(self.names, plan)]
@@ -43,7 +44,7 @@ class Optimizers:
                     momentum=plan.momentum,
                     weight_decay=plan.decay,
                 )
-                self.parts = [muon, _adamw(rest, plan.others)]
+                self.parts = [muon, *([_adamw(rest, plan.others)] if rest else [])]
             case _:
                 raise ConfigError(f"optimizer {type(plan).__name__}: known are AdamW and Muon")
         self.rates = [[group["lr"] for group in part.param_groups] for part in self.parts]

@@ -2,7 +2,7 @@
 
 The weights that are stepped, saved and evaluated are fp32. The working copy computes; its gradients are
 added to the masters' in fp32, and after each step it takes the masters' values again. In fp32 the two are
-one. Both are on one device.
+one. Both are on one device. What stands still is copied once.
 """
 
 import copy
@@ -20,8 +20,8 @@ class Working:
         self.master = master
         self.model = master if dtype == torch.float32 else copy.deepcopy(master).to(dtype)
         self.dtype, self.device = dtype, next(master.parameters()).device
-        self._masters: list[Tensor] = list(master.parameters())
-        self._copies: list[Tensor] = list(self.model.parameters())
+        self._masters: list[Tensor] = [p for p in master.parameters() if p.requires_grad]
+        self._copies: list[Tensor] = [p for p in self.model.parameters() if p.requires_grad]
 
     @property
     def drawing(self) -> list[torch.device]:

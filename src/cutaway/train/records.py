@@ -1,24 +1,29 @@
 """The fixed files of a run's directory: what was asked for, what was chosen, and what makes it repeatable.
 
-`recipe.toml` (resolved), `spec.json`, `tokenizer.json`, `facts.json`. The recipe is written last: a directory
-without one holds no run. One without metrics and checkpoints has lost nothing yet, and can be begun again.
+`recipe.toml` (resolved), `spec.json`, `tokenizer.json`, `facts.json`; of a run that fine-tunes also the chat
+template and the weights that stand still. The recipe is written last: a directory without one holds no run.
+One without metrics and checkpoints has lost nothing yet, and can be begun again.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from cutaway import spec, store
-from cutaway.data.loading import load_tokenizer
+from cutaway.data.chat import TEMPLATE, read_template
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, FileFormatError, InputMissingError, OutputExistsError
 from cutaway.spec.read import read_recipe
 from cutaway.spec.write import write_model, write_recipe, write_record
 from cutaway.train.choose import Choice
-from cutaway.weights.run import check_own, list_checkpoints
+from cutaway.weights.run import FROZEN, WEIGHTS, list_checkpoints, own_tokenizer
+from cutaway.weights.safe import put_tensors
 
 RECIPE, SPEC, TOKENIZER, FACTS, METRICS = (
     "recipe.toml",
@@ -39,27 +44,52 @@ class Records:
     recipe: spec.Recipe
     facts: dict[str, object]
     tokenizer: Tokenizer
+    template: str | None  # of chats
     choice: Choice
     edited: bool  # recipe.toml is not what the run began with
 
 
 def write_records(
-    out: Path, recipe: spec.Recipe, facts: dict[str, object], tokenizer: Tokenizer
+    out: Path,
+    recipe: spec.Recipe,
+    facts: dict[str, object],
+    tokenizer: Tokenizer,
+    template: str | None = None,
+    frozen: Mapping[str, Tensor] | None = None,
 ) -> dict[str, object]:
-    """Write the fixed files, all or, where that fails, none; returns the facts as written."""
-    (out / RECIPE).unlink(missing_ok=True)  # of a beginning before this one: the recipe stands for all files
+    """Write the fixed files, the chat template and the weights that stand still among them where there are
+    any: all or, where that fails, none. Returns the facts as written.
+    """
+    assert recipe.model is not None
     told = write_recipe(recipe).encode()
     facts = facts | {RECIPE_DIGEST: hashlib.sha256(told).hexdigest()}
+    _clear(out)  # what a beginning before this one left
     try:
+        if frozen:
+            need = sum(tensor.numel() * tensor.element_size() for tensor in frozen.values())
+            store.write_folder(out / FROZEN, lambda beside: fill_frozen(beside, frozen), need=need)
+        if template is not None:
+            store.write_file(out / TEMPLATE, template.encode())
         store.write_file(out / TOKENIZER, tokenizer.to_json().encode())
         store.write_file(out / SPEC, (json.dumps(write_model(recipe.model), indent=1) + "\n").encode())
         store.write_file(out / FACTS, (json.dumps(facts, indent=1) + "\n").encode())
         store.write_file(out / RECIPE, told)
     except BaseException:
-        for name in (RECIPE, FACTS, SPEC, TOKENIZER):
-            (out / name).unlink(missing_ok=True)
+        _clear(out)
         raise
     return facts
+
+
+def _clear(out: Path) -> None:
+    for name in (RECIPE, FACTS, SPEC, TOKENIZER, TEMPLATE):
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / FROZEN, ignore_errors=True)
+
+
+def fill_frozen(folder: Path, frozen: Mapping[str, Tensor]) -> None:
+    """Write the weights that stand still."""
+    with open(folder / WEIGHTS, "xb") as file:
+        put_tensors(file, frozen)
 
 
 def read_records(out: Path) -> Records:
@@ -69,12 +99,12 @@ def read_records(out: Path) -> Records:
     """
     recipe = read_recipe(out / RECIPE)
     facts = _read_facts(out / FACTS)
-    tokenizer = load_tokenizer(out / TOKENIZER)
-    check_own(out / TOKENIZER, tokenizer, facts["tokenizer"])
+    tokenizer = own_tokenizer(out)
+    template = read_template(out)
     precision, compiled, threads, device = (facts[key] for key in CHOSEN)
     choice = Choice(str(precision), str(compiled), int(str(threads)), str(device))
     edited = hashlib.sha256((out / RECIPE).read_bytes()).hexdigest() != facts[RECIPE_DIGEST]
-    return Records(recipe, facts, tokenizer, choice, edited)
+    return Records(recipe, facts, tokenizer, template, choice, edited)
 
 
 def is_new(out: Path) -> bool:
@@ -116,6 +146,8 @@ def check_asked(out: Path, stored: spec.Recipe, asked: spec.Recipe) -> None:
 
     Of the models' vocabularies nothing is said: those follow from the data.
     """
+    if asked.model is None and stored.model is not None:  # that of the start, which the run has long taken
+        asked = replace(asked, model=with_head(stored.model, asked.head), head=None)
     before, now = (dict(plain_values(write_record(recipe))) for recipe in (stored, asked))
     for path in dict.fromkeys((*before, *now)):
         old, new = before.get(path, "none"), now.get(path, "none")
@@ -126,6 +158,15 @@ def check_asked(out: Path, stored: spec.Recipe, asked: spec.Recipe) -> None:
                 f"leave the option out, {'' if settled else 'change that file, '}"
                 "or begin a new run with another --out"
             )
+
+
+def with_head(model: spec.Model, head: spec.Head | None) -> spec.Model:
+    """The model with another head, if one is given; of as many classes as it has."""
+    if head is None or not isinstance(model, spec.Single):
+        return model
+    if isinstance(head, spec.Classify) and isinstance(model.head, spec.Classify):
+        head = replace(head, classes=model.head.classes)
+    return replace(model, head=head)
 
 
 def plain_values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

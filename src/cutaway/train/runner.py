@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Set
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals as Names
 
@@ -18,9 +18,10 @@ import torch
 from cutaway import spec, store
 from cutaway.allocator import keep_large_buffers
 from cutaway.errors import ConfigError, CutawayError, SaveError
-from cutaway.models import AnyModel, Pair, build
+from cutaway.models import AnyModel, build
 from cutaway.train import checkpoint, records, settle
-from cutaway.train.choose import Choice, choose, choose_device, compile_blocks
+from cutaway.train.begin import asked, begin
+from cutaway.train.choose import Choice, compile_blocks
 from cutaway.train.facts import differing, gather_facts
 from cutaway.train.flops import training_cost
 from cutaway.train.loop import Step, Training
@@ -30,10 +31,10 @@ from cutaway.train.optim import Optimizers
 from cutaway.train.precision import Working
 from cutaway.train.progress import Reporter, Silent
 from cutaway.train.signals import RunInterruptedError, Signals, StoppedError
-from cutaway.train.start import read_start, take_again
+from cutaway.train.start import leave_to_train, take_again
 from cutaway.train.task import Task
-from cutaway.train.tasks import facts_of, make_task
-from cutaway.weights.run import whole_checkpoint
+from cutaway.train.tasks import labels_of, make_task
+from cutaway.weights.run import assign_frozen, whole_checkpoint
 
 
 @dataclass
@@ -92,31 +93,11 @@ class Runner:
 
     def begin(self) -> tuple[Training, Task]:
         """Make the task and the model, choose how to compute, write the directory's fixed files."""
-        records.check_new(self.out)
-        recipe = self.recipe
-        choose_device(recipe.run.device)  # so that one that is not there is told before the data is prepared
-        self.say.say(f"{recipe.name}: preparing the data")
-        start = read_start(recipe.start)
-        task = make_task(recipe.data, recipe.run, start.tokenizer if start else None)
-        for notice in task.notices:
-            self.say.warn(f"{recipe.name}: {notice}")
-        recipe = self.recipe = replace(recipe, model=task.fitted(recipe.model))
-        model = build(recipe.model, recipe.run.seed)
-        if start is not None:
-            self.say.say(f"{recipe.name}: {start.take(model)}")
-        if isinstance(model, Pair):
-            model.check_decodes()  # it is judged by what it writes
-        self.choice = choose(model, recipe.run, *task.typical)
-        facts = {
-            **gather_facts(),
-            **self.choice.facts(),
-            "seed": recipe.run.seed,
-            **facts_of(task, start),
-            "parameters": sum(p.numel() for p in model.parameters()),
-        }
-        training = self.training(model, task)  # whatever can fail comes before the first file
-        self.facts = records.write_records(self.out, recipe, facts, task.tokenizer)
-        return training, task
+        made = begin(self.recipe, self.out, self.say)
+        self.recipe, self.choice = made.recipe, made.choice
+        training = self.training(made.model, made.task)  # whatever can fail comes before the first file
+        self.facts = made.write(self.out)
+        return training, made.task
 
     def resume(self) -> tuple[Training, Task]:
         """Stand where the newest whole checkpoint was written."""
@@ -126,18 +107,21 @@ class Runner:
             self.say.warn(f"{self.out}: recipe.toml has changed since the run began; its steps will, too")
         if changed := differing(found.facts, gather_facts()):
             self.say.warn(f"{self.out}: going on, but not to the last bit: {'; '.join(changed)}")
-        task = make_task(found.recipe.data, found.recipe.run, found.tokenizer)
+        task = make_task(found.recipe.data, found.recipe.run, found.tokenizer, found.template)
         if task.digest != found.facts["data"]:
             raise ConfigError(
                 f"{self.out}: the text has changed since the run began: restore it or begin a new run"
             )
-        task.fitted(self.recipe.model)  # an edited recipe.toml may ask for what does not fit
+        plan = asked(self.recipe)
+        task.fitted(plan)  # an edited recipe.toml may ask for what does not fit
         self.choice.take()
-        model = build(self.recipe.model, self.recipe.run.seed)
+        model = build(plan, self.recipe.run.seed)
         checkpoint.bring_back(self.out)
         folder, problems = whole_checkpoint(self.out)
         if folder is None:
-            take_again(self.recipe, found.facts, model)
+            take_again(self.recipe, found.facts, model, labels_of(task))
+        leave_to_train(model, self.recipe, [])
+        assign_frozen(model, self.out)
         training = self.training(model, task)
         if folder is not None:
             self.counters |= checkpoint.load_checkpoint(folder, training)
@@ -167,9 +151,10 @@ class Runner:
         peak = peak_flops(choice.precision, choice.device)
         cost = training_cost(model, task.typical[1])
         flops = cost.of([1], 1)
+        most = f" ({self.facts['trained']:,} trained)" if "trained" in self.facts else ""
         self.say.say(
-            f"{self.recipe.name}: {self.facts['parameters']:,} parameters, {flops / 1e6:,.1f} MFLOP a token, "
-            f"{run.steps} steps, {choice.told} -> {self.out}"
+            f"{self.recipe.name}: {self.facts['parameters']:,} parameters{most}, "
+            f"{flops / 1e6:,.1f} MFLOP a token, {run.steps} steps, {choice.told} -> {self.out}"
         )
         try:
             self.look(training, task, signals)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from cutaway import store
 from cutaway.errors import CheckpointSaveError
-from cutaway.train.checkpoint import FOLDER, owned_weights, regular_checkpoints, write_tensors
+from cutaway.models.adapt import trained
+from cutaway.train.checkpoint import FOLDER, regular_checkpoints, trained_weights, write_tensors
 from cutaway.train.loop import Training
 from cutaway.weights.run import check_weights, list_checkpoints, read_tensors, step_of
 
@@ -43,7 +44,7 @@ def take(training: Training, counters: dict[str, float], run: Path) -> str:
         return ""
     training.whole = False
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in trained(model).items():
             parameter.copy_(weights[name])
     training.working.refresh()
     counters[ENDED] = 1.0
@@ -57,7 +58,7 @@ def mean_weights(
     """The mean of the model's own weights and those of the `count` - 1 newest checkpoints that the run wrote
     at every `every` steps before `step`, in float64; and of how many it is.
     """
-    total = {name: weight.double() for name, weight in owned_weights(model).items()}
+    total = {name: weight.double() for name, weight in trained_weights(model).items()}
     before = [folder for folder in regular_checkpoints(run, every, count) if step_of(folder) < step]
     folders = before[max(0, len(before) - (count - 1)) :]
     for folder in folders:
@@ -70,7 +71,7 @@ def read_weights(model: nn.Module, folder: Path) -> dict[str, Tensor]:
     """The weights in a folder, held against the model; FileFormatError where they are damaged or others."""
     store.verify_folder(folder)
     weights = read_tensors(folder / WEIGHTS)
-    check_weights(model, weights, folder / WEIGHTS)
+    check_weights(trained(model), weights, folder / WEIGHTS)
     return weights
 
 
@@ -96,7 +97,7 @@ def keep_best(model: nn.Module, run: Path, step: int) -> None:
     """
     target = run / FOLDER / f"best-{step:06d}"
     if not target.exists():
-        weights = owned_weights(model)
+        weights = trained_weights(model)
         need = sum(t.numel() * t.element_size() for t in weights.values())
         store.write_folder(
             target,

@@ -13,12 +13,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
+from cutaway.data.chat import TEMPLATE
 from cutaway.data.masking import mask_id
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError
 from cutaway.models import AnyModel
+from cutaway.models.adapt import merged_weights
 from cutaway.store import read_object, write_folder
 from cutaway.weights.card import write_card
 from cutaway.weights.keys import write_keys
@@ -28,7 +28,7 @@ from cutaway.weights.safe import NAMES, put_tensors
 
 LENGTH = 2048  # positions, where nobody knows how many a model was trained with
 CONFIG, GENERATION, WEIGHTS, CARD = "config.json", "generation_config.json", "model.safetensors", "README.md"
-RECIPE, TEMPLATE = "recipe.toml", "chat_template.jinja"
+RECIPE = "recipe.toml"
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
     *("vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
@@ -48,7 +48,7 @@ def save_pretrained(
     origin: Path | None = None,
     template: str | None = None,
 ) -> Path:
-    """Writes a new folder and returns it.
+    """Writes a new folder and returns it; adapters are merged into the weights that they belong to.
 
     `length` is how many positions the model was trained with. `origin` is where it came from: of a Hugging
     Face folder the tokenizer's files and token ids are taken over, of a run the card tells. `template` is the
@@ -58,7 +58,7 @@ def save_pretrained(
     """
     folder = Path(folder)
     published = publish(model.plan, length or LENGTH, labels)
-    own: dict[str, Tensor] = {name: value.detach() for name, value in model.named_parameters()}
+    own = merged_weights(model)
     dtypes = {tensor.dtype for tensor in own.values()}
     if len(dtypes) > 1 or dtypes - NAMES.keys():
         raise ConfigError(f"weights of {', '.join(map(str, sorted(dtypes, key=str)))}: give them one type")

@@ -5,29 +5,36 @@
     RUN/tokenizer.json
     RUN/facts.json       what makes the run repeatable
     RUN/metrics.jsonl
+    RUN/chat_template.jinja                          of a run that began with a model that talks
+    RUN/frozen/{model.safetensors, manifest.json}    the parameters that stand still, where some do
     RUN/checkpoints/step-000123/{model.safetensors, training.safetensors, state.json, manifest.json}
 
-The weights are fp32, under the model's own names, every parameter once. They are mapped, not copied: what a
-model of N bytes costs is N bytes of file cache, and writing to it leaves the file alone.
+The weights are fp32, under the model's own names, every parameter once; a checkpoint holds those that are
+trained. They are mapped, not copied: what a model of N bytes costs is N bytes of file cache, and writing to
+it leaves the file alone.
 """
 
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cutaway import spec, store
-from cutaway.data.loading import load_tokenizer
+from cutaway.data.loading import ROLES, load_tokenizer
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, FileFormatError, InputMissingError, nearest
 from cutaway.models import AnyModel, build
+from cutaway.models.adapt import adapt, still, trained
 from cutaway.spec.read import read_model, read_recipe, read_table
 from cutaway.weights.safe import read_tensors
 
 NAME = re.compile(r"step-(\d{6,})")
+FROZEN, WEIGHTS = "frozen", "model.safetensors"
 MOST_NAMED = 4
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -61,13 +68,14 @@ def read_run(
     kind = as_dtype(dtype)
     run, folder = find_checkpoint(path, step)
     plan, recipe = read_spec(run / "spec.json"), read_asked(run / "recipe.toml")
-    tokenizer = load_tokenizer(run / "tokenizer.json")
+    tokenizer = own_tokenizer(run)
     check_vocabulary(run / "tokenizer.json", tokenizer, plan)
-    check_own(run / "tokenizer.json", tokenizer, own_digest(run / "facts.json"))
     model = build(plan, device="meta")
     if next(model.buffers(), None) is not None:  # of a part from outside: buffers are made, not saved
         model = build(plan)
-    assign(model, read_tensors(folder / "model.safetensors"), folder / "model.safetensors")
+    adapt(model, recipe.adapter, recipe.frozen)
+    assign_frozen(model, run)
+    assign(model, trained(model), read_tensors(folder / WEIGHTS), folder / WEIGHTS)
     model = model.eval().to(device=device, dtype=kind)
     labels = own_labels(run / "facts.json", plan)
     return Checkpoint(model, tokenizer, recipe, run, folder, step_of(folder), labels)
@@ -156,18 +164,29 @@ def read_asked(path: Path) -> spec.Recipe:
         raise FileFormatError(path, str(problem).removeprefix(f"{path}: ")) from None
 
 
-def assign(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Gives a model its weights, without a copy. Raises FileFormatError as `check_weights` does."""
-    check_weights(model, tensors, path)
+def assign(model: nn.Module, own: Mapping[str, Tensor], tensors: dict[str, Tensor], path: Path) -> None:
+    """Gives a model those of its weights that are `own`, without a copy; raises as `check_weights` does."""
+    check_weights(own, tensors, path)
     model.load_state_dict(tensors, strict=False, assign=True)
 
 
-def check_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Holds the tensors of a file against a model: exactly its names, its shapes, fp32.
+def assign_frozen(model: nn.Module, run: Path) -> None:
+    """Gives a model the weights that stand still in a run, if any do.
+
+    Raises InputMissingError where they are gone, FileFormatError where they are damaged or do not fit.
+    """
+    if own := still(model):
+        if not (run / FROZEN).is_dir():
+            raise InputMissingError(f"{run / FROZEN}: missing, and it holds weights of the model: restore it")
+        store.verify_folder(run / FROZEN)
+        assign(model, own, read_tensors(run / FROZEN / WEIGHTS), run / FROZEN / WEIGHTS)
+
+
+def check_weights(own: Mapping[str, Tensor], tensors: dict[str, Tensor], path: Path) -> None:
+    """Holds the tensors of a file against parameters: exactly their names, their shapes, fp32.
 
     Raises FileFormatError naming what is missing, what is too much and its nearest name, what does not fit.
     """
-    own = dict(model.named_parameters())
     missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if extra:
         hints = [f"{name} ({nearest(name, missing or own, most=1)})" for name in extra[:MOST_NAMED]]
@@ -200,11 +219,13 @@ def check_vocabulary(path: Path, tokenizer: Tokenizer, plan: spec.Model) -> None
             )
 
 
-def own_digest(path: Path) -> object:
-    """The digest of the run's own tokenizer, from its facts.json.
+def own_tokenizer(run: Path) -> Tokenizer:
+    """The tokenizer of a run, its digest and the roles of its tokens as facts.json tells them.
 
-    Raises InputMissingError where that is missing, FileFormatError where it does not tell.
+    Raises InputMissingError where that is missing, FileFormatError where it does not tell, or tells of
+    another tokenizer.
     """
+    path = run / "facts.json"
     if not path.is_file():
         raise InputMissingError(
             f"{path}: missing, so nothing tells whether the tokenizer is the run's: restore it"
@@ -212,7 +233,21 @@ def own_digest(path: Path) -> object:
     facts = read_table(path)
     if "tokenizer" not in facts:
         raise FileFormatError(path, "tokenizer is missing: restore the file, or train again")
-    return facts["tokenizer"]
+    tokenizer = load_tokenizer(run / "tokenizer.json", **read_roles(path, facts))
+    check_own(run / "tokenizer.json", tokenizer, facts["tokenizer"])
+    return tokenizer
+
+
+def read_roles(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The roles of a tokenizer's tokens that facts tell; none where they are the usual ones."""
+    roles = facts.get("roles", {})
+    named = isinstance(roles, dict) and (not roles or roles.keys() == {*ROLES, "ends"})
+    if named and roles:
+        named = all(roles[role] is None or isinstance(roles[role], str) for role in ROLES)
+        named = named and isinstance(roles["ends"], list) and all(type(end) is int for end in roles["ends"])
+    if not named:
+        raise FileFormatError(path, f"roles do not name tokens as {', '.join(ROLES)} and ends: restore it")
+    return roles
 
 
 def own_labels(path: Path, plan: spec.Model) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from cutaway import store
+from cutaway.data.loading import load_tokenizer
 from cutaway.data.tokenizer import byte_tokenizer, character_tokenizer
 from cutaway.errors import (
     CheckpointSaveError,
@@ -24,7 +25,7 @@ from cutaway.errors import (
     SaveError,
 )
 from cutaway.store import disk
-from cutaway.train import checkpoint, records, runner
+from cutaway.train import checkpoint, runner
 from cutaway.train.language import Language
 from cutaway.train.progress import Silent
 from cutaway.train.runner import Runner
@@ -217,7 +218,7 @@ def test_where_every_checkpoint_is_damaged_nothing_is_touched(run, text):
 
 @pytest.mark.parametrize("other", [byte_tokenizer(), character_tokenizer("abc")], ids=["bytes", "characters"])
 def test_another_tokenizer_is_refused(other, run, text):
-    if other.digest == records.load_tokenizer(run / "tokenizer.json").digest:
+    if other.digest == load_tokenizer(run / "tokenizer.json").digest:
         other.inner.add_tokens(["another"])
     (run / "tokenizer.json").write_text(other.to_json())
     with pytest.raises(FileFormatError, match=r"tokenizer\.json: not the tokenizer this run") as refused:

@@ -207,3 +207,23 @@ def test_an_unknown_kind_of_data_is_refused():
 def test_a_perplexity_too_large_for_a_number_is_infinite():
     assert perplexity(0.0) == 1.0 and perplexity(1.0) == math.e
     assert perplexity(1e4) == perplexity(math.inf) == math.inf and math.isnan(perplexity(math.nan))
+
+
+def test_text_of_another_kind_is_judged_beside_and_never_learned(text, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("zebra quagga okapi\n" * 60)
+    plain, plan = recipe(text), recipe(text)
+    plan = replace(plan, data=replace(plan.data, general=(str(other),)))
+    one, both = (make_task(each.data, each.run) for each in (plain, plan))
+    assert one.digest != both.digest and one.example_ids(3) == both.example_ids(3)
+    assert all(
+        torch.equal(a.inputs[0], b.inputs[0]) for a, b in zip(one.parts(0), both.parts(0), strict=True)
+    )
+    model = build(both.fitted(plan.model)).eval()
+    figures = both.judge(model, lambda: None)
+    ids = torch.tensor(list(other.read_bytes()))
+    length = plan.run.length
+    windows = ids[: (len(ids) - 1) // length * length + 1].unfold(0, length + 1, length)
+    wanted = F.cross_entropy(model(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())
+    assert figures["general"] == pytest.approx(wanted.item(), abs=1e-4)
+    assert "general" not in one.judge(model, lambda: None)
