@@ -18,14 +18,14 @@ class LowRank(nn.Linear):
     The names of weight and bias stay what they were. Both new matrices are zero until somebody fills them.
     """
 
-    def __init__(self, inner: nn.Linear, rank: int, alpha: float, dropout: float = 0.0):
+    def __init__(self, linear: nn.Linear, rank: int, alpha: float, dropout: float = 0.0):
         nn.Module.__init__(self)  # that of Linear would make a weight of its own
-        self.in_features, self.out_features = inner.in_features, inner.out_features
-        self.weight = inner.weight
-        self.register_parameter("bias", inner.bias)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight = linear.weight
+        self.register_parameter("bias", linear.bias)
         self.rank, self.alpha, self.dropout = rank, alpha, dropout
-        self.lora_a = nn.Parameter(inner.weight.new_zeros(rank, inner.in_features))
-        self.lora_b = nn.Parameter(inner.weight.new_zeros(inner.out_features, rank))
+        self.lora_a = nn.Parameter(linear.weight.new_zeros(rank, linear.in_features))
+        self.lora_b = nn.Parameter(linear.weight.new_zeros(linear.out_features, rank))
 
     @property
     def scale(self) -> float:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -56,7 +57,9 @@ def read_file(path: str | Path, most: int, kind: str) -> bytes:
     """
     try:
         with open(path, "rb") as file:
-            data = file.read(most + 1)
+            found = os.fstat(file.fileno())
+            size = min(found.st_size, most) if stat.S_ISREG(found.st_mode) else most
+            data = file.read(size + 1)  # and no larger, for so much is taken of memory at once
     except OSError as problem:
         raise InputMissingError(f"{path}: cannot be read ({problem.strerror}); check the path") from None
     if len(data) > most:
