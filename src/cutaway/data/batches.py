@@ -86,6 +86,16 @@ def evaluation_windows(
         yield part[None, :-1], part[None, 1:]
 
 
+def examples_at(step: int, batch: int, count: int, seed: int, order: int) -> list[int]:
+    """The places, of `count`, of the examples that a step reads: each once an epoch, every epoch in another
+    order; `order` keeps the random numbers of one use apart from all others.
+    """
+    numbers_B = step * batch + np.arange(batch, dtype=np.int64)
+    epochs_B, places_B = np.divmod(numbers_B, count)
+    keys_B = mix(mix(seed_key(seed) + np.uint64(order)) + epochs_B.astype(np.uint64))
+    return permute(places_B, count, keys_B).tolist()
+
+
 def permute(places_E: np.ndarray, size: int, keys_E: np.ndarray) -> np.ndarray:
     """Sends each place in 0 .. size - 1 to another, one to one for each key; int64 places, uint64 keys.
 

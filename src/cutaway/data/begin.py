@@ -1,5 +1,7 @@
 """How a model reads a text, and how a pair begins to write: one rule for everything that reads and writes."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from cutaway.data.record import START, around
@@ -53,9 +55,15 @@ def template_ids(tokenizer: Tokenizer, text: str, length: int | None = None) -> 
 
     Raises LimitError where that leaves no room for the text.
     """
-    ids = tokenizer.encode(text)
+    return between_borders(tokenizer, [tokenizer.encode(text)], length)[0]
+
+
+def between_borders(
+    tokenizer: Tokenizer, rows: Iterable[np.ndarray], length: int | None = None
+) -> list[np.ndarray]:
+    """The ids of each text between the `borders`; raises as `template_ids`."""
     before, after = borders(tokenizer)
     room = None if length is None else length - len(before) - len(after)
     if room is not None and room < 1:
         raise LimitError(f"length {length} leaves no room for a token between the template's")
-    return np.concatenate([before, ids[:room], after]).astype(np.int64)
+    return [np.concatenate([before, ids[:room], after]).astype(np.int64) for ids in rows]

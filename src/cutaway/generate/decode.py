@@ -10,6 +10,7 @@ B batch   L position of new tokens   M source position   V vocabulary
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -147,11 +148,12 @@ def pad_in_front(prompts: Sequence[Sequence[int]], device: torch.device) -> tupl
     return tokens_BL, torch.tensor([length - len(prompt) for prompt in prompts], device=device)
 
 
-def pad_behind(sources: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Tokens (B, M) that all begin at the same place, and where a token is real (B, M)."""
-    length = max(map(len, sources))
-    tokens_BM = torch.tensor(
-        [list(source) + [0] * (length - len(source)) for source in sources], device=device
-    )
-    lengths_B = torch.tensor([len(source) for source in sources], device=device)
-    return tokens_BM, torch.arange(length, device=device) < lengths_B[:, None]
+def pad_behind(
+    rows: Sequence[Sequence[int] | np.ndarray], device: torch.device | str = "cpu", least: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Tokens (B, M) that all begin at the same place, `least` or more, and where a token is real (B, M)."""
+    lengths_B = torch.tensor([len(row) for row in rows])
+    real_BM = torch.arange(max(least, int(lengths_B.max())))[None] < lengths_B[:, None]
+    tokens_BM = torch.zeros(real_BM.shape, dtype=torch.long)
+    tokens_BM[real_BM] = torch.from_numpy(np.concatenate([np.asarray(row, np.int64) for row in rows]))
+    return tokens_BM.to(device), real_BM.to(device)

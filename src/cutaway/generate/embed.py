@@ -8,14 +8,14 @@ B batch   L position   D width
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cutaway.data.begin import template_ids
+from cutaway.data.begin import between_borders
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError, nearest
+from cutaway.generate.decode import pad_behind
 from cutaway.models import AnyModel, Single
 
 POOLS = ("mean", "cls")
@@ -42,7 +42,7 @@ def embed(
         raise ConfigError(f"pool {pool!r}: unknown; {nearest(pool, POOLS)}")
     if not isinstance(model, Single) or tokenizer is None:
         raise ConfigError("embedding needs one stack that reads text, such as BERT")
-    rows = [template_ids(tokenizer, text, length) for text in texts]
+    rows = between_borders(tokenizer, map(tokenizer.encode, texts), length)
     if empty := [number for number, row in enumerate(rows) if not len(row)]:
         raise LimitError(f"text {empty[0]} has no token: give some text")
     device = next(model.parameters()).device
@@ -50,22 +50,13 @@ def embed(
     found: dict[int, Tensor] = {}
     for first in range(0, len(order), TEXTS_AT_ONCE):
         places = order[first : first + TEXTS_AT_ONCE]
-        tokens_BL, padding_BL = side_by_side([rows[place] for place in places])
+        tokens_BL, padding_BL = pad_behind([rows[place] for place in places])
         x_BLD = model.features(tokens_BL.to(device), padding_BL=padding_BL.to(device)).float().cpu()
         vectors_BD = pooled(x_BLD, padding_BL, pool)
         vectors_BD = F.normalize(vectors_BD, dim=-1) if normalise else vectors_BD
         found |= dict(zip(places, vectors_BD, strict=True))
     width = model.plan.width
     return torch.stack([found[place] for place in range(len(rows))]) if rows else torch.empty(0, width)
-
-
-def side_by_side(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Rows in one tensor of ids (B, L), filled up behind, and where they are real (B, L)."""
-    lengths_B = torch.tensor([len(row) for row in rows])
-    padding_BL = torch.arange(int(lengths_B.max()))[None] < lengths_B[:, None]
-    tokens_BL = torch.zeros(padding_BL.shape, dtype=torch.long)
-    tokens_BL[padding_BL] = torch.from_numpy(np.concatenate(rows))
-    return tokens_BL, padding_BL
 
 
 def pooled(x_BLD: Tensor, padding_BL: Tensor, pool: str) -> Tensor:

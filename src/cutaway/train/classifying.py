@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway import spec
-from cutaway.data.batches import permute
-from cutaway.data.begin import borders
-from cutaway.data.mixing import mix, seed_key
+from cutaway.data.batches import examples_at
+from cutaway.data.begin import between_borders, borders
 from cutaway.data.sentences import Sentences, read_labelled
 from cutaway.data.text import Document
 from cutaway.data.tokenizer import Tokenizer, train_tokenizer
 from cutaway.errors import ConfigError, LimitError
+from cutaway.generate.decode import pad_behind
 from cutaway.models import AnyModel
 from cutaway.train.bag_of_words import bag_of_words
 from cutaway.train.loss import Batch, class_loss, logits_of
@@ -98,15 +98,11 @@ class Classifying:
 
     def example_ids(self, step: int) -> list[int]:
         """The places of a step's sentences among those of training: each once an epoch, in another order."""
-        count = len(self.rows)
-        numbers_B = step * self.run.batch + np.arange(self.run.batch, dtype=np.int64)
-        epochs_B, places_B = np.divmod(numbers_B, count)
-        keys_B = mix(mix(seed_key(self.run.seed) + np.uint64(ORDER)) + epochs_B.astype(np.uint64))
-        return permute(places_B, count, keys_B).tolist()
+        return examples_at(step, self.run.batch, len(self.rows), self.run.seed, ORDER)
 
     def _batch(self, part: Sentences, rows: Sequence[np.ndarray], numbers: Sequence[int]) -> Batch:
         most = self.run.length if self.run.compile == "on" else 0  # or each length would be compiled
-        tokens_BL, padding_BL = padded_rows([rows[i] for i in numbers], most)
+        tokens_BL, padding_BL = pad_behind([rows[i] for i in numbers], least=most)
         targets_B = torch.tensor([self.labels.index(part.labels[i]) for i in numbers])
         return Batch((tokens_BL,), targets_B, (padding_BL,))
 
@@ -162,24 +158,13 @@ def encode_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int | None =
 
     Raises LimitError where `length` leaves no room for a token of the sentence, or it has none.
     """
-    before, after = (np.array(ids, np.int64) for ids in borders(tokenizer))
-    room = None if length is None else length - len(before) - len(after)
-    if room is not None and room < 1:
+    if length is not None and length <= sum(map(len, borders(tokenizer))):
         raise LimitError(f"run.length: {length} leaves no room for a sentence; take at least 3")
     named = (Document(f"sentence {number}", text) for number, text in enumerate(texts))
-    rows = [np.concatenate([before, ids[:room], after]) for ids in tokenizer.encode_documents(named)]
+    rows = between_borders(tokenizer, tokenizer.encode_documents(named), length)
     if empty := [number for number, row in enumerate(rows) if not len(row)]:
         raise LimitError(f"sentence {empty[0]} has no token: give a sentence")
     return rows
-
-
-def padded_rows(rows: Sequence[np.ndarray], least: int = 0) -> tuple[Tensor, Tensor]:
-    """Rows in one tensor of ids (B, L), filled up behind, `least` long, and where they are real (B, L)."""
-    lengths_B = torch.tensor([len(row) for row in rows])
-    padding_BL = torch.arange(max(least, int(lengths_B.max())))[None] < lengths_B[:, None]
-    tokens_BL = torch.zeros(padding_BL.shape, dtype=torch.long)
-    tokens_BL[padding_BL] = torch.from_numpy(np.concatenate(rows))
-    return tokens_BL, padding_BL
 
 
 @torch.no_grad()
@@ -190,7 +175,7 @@ def class_chances(
     rows, device = encode_rows(tokenizer, texts, length), next(model.parameters()).device
     chances: list[Tensor] = []
     for first in range(0, len(rows), SENTENCES_AT_ONCE):
-        tokens_BL, padding_BL = padded_rows(rows[first : first + SENTENCES_AT_ONCE])
+        tokens_BL, padding_BL = pad_behind(rows[first : first + SENTENCES_AT_ONCE])
         logits_BC = model(tokens_BL.to(device), padding_BL=padding_BL.to(device))
         chances.append(logits_BC.float().softmax(-1).cpu())
     return torch.cat(chances) if chances else torch.empty(0, 0)

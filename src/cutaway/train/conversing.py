@@ -16,17 +16,15 @@ import torch
 from torch import Tensor
 
 from cutaway import spec
-from cutaway.data.batches import permute
+from cutaway.data.batches import examples_at
 from cutaway.data.chat import encode_chat, encode_chats
 from cutaway.data.conversations import ASSISTANT, Messages, read_conversations
-from cutaway.data.mixing import mix, seed_key
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError
 from cutaway.generate import Sampling
 from cutaway.generate.complete import stream_after
-from cutaway.generate.decode import room
+from cutaway.generate.decode import pad_behind, room
 from cutaway.models import AnyModel
-from cutaway.train.classifying import padded_rows
 from cutaway.train.loss import IGNORE, Batch, scored_token_loss
 from cutaway.train.task import Between, check_positions, perplexity
 
@@ -133,10 +131,7 @@ class Conversing:
 
     def example_ids(self, step: int) -> list[int]:
         """The places of a step's conversations: each once an epoch, in another order."""
-        numbers_B = step * self.run.batch + np.arange(self.run.batch, dtype=np.int64)
-        epochs_B, places_B = np.divmod(numbers_B, len(self.train))
-        keys_B = mix(mix(seed_key(self.run.seed) + np.uint64(ORDER)) + epochs_B.astype(np.uint64))
-        return permute(places_B, len(self.train), keys_B).tolist()
+        return examples_at(step, self.run.batch, len(self.train), self.run.seed, ORDER)
 
     def glance(self, model: AnyModel, between: Between) -> dict[str, float]:
         """The loss on validation conversations that are evenly spaced in their files."""
@@ -184,7 +179,7 @@ class Conversing:
 
 def as_batch(rows: Sequence[Row], least: int = 0) -> Batch:
     """Rows filled up behind, `least` long; what fills up is not real, and asked for nowhere."""
-    tokens_BL, padding_BL = padded_rows([row.read_L for row in rows], least)
+    tokens_BL, padding_BL = pad_behind([row.read_L for row in rows], least=least)
     targets_BL = torch.full(tokens_BL.shape, IGNORE)
     targets_BL[padding_BL] = torch.from_numpy(np.concatenate([row.asked_L for row in rows]))
     return Batch((tokens_BL,), targets_BL, (padding_BL,))

@@ -14,12 +14,13 @@ import torch.nn.functional as F
 
 from cutaway import load, spec
 from cutaway.errors import ConfigError, FileFormatError, LimitError
+from cutaway.generate.decode import pad_behind
 from cutaway.models import build
 from cutaway.spec.check import check_model
 from cutaway.spec.presets import bert, vit
 from cutaway.train import finite
 from cutaway.train.bag_of_words import bag_of_words, words
-from cutaway.train.classifying import Classifying, class_chances, encode_rows, padded_rows
+from cutaway.train.classifying import Classifying, class_chances, encode_rows
 from cutaway.train.loss import class_loss
 from cutaway.train.signals import RunInterruptedError
 from cutaway.train.tasks import make_task
@@ -74,7 +75,7 @@ def test_rows_are_padded_behind_between_end_tokens_and_cut(folder):
     assert row[0] == row[-1] == end and task.tokenizer.decode(row) == text
     (cut,) = encode_rows(task.tokenizer, [text], 5)
     assert cut.tolist() == [*row[:4], end]
-    tokens, real = padded_rows([row, cut])
+    tokens, real = pad_behind([row, cut])
     assert tokens[0].tolist() == row.tolist() and tokens[1, :5].tolist() == cut.tolist()
     assert real.sum(1).tolist() == [len(row), 5] and bool(real[1, :5].all())
     with pytest.raises(LimitError, match=r"run\.length: 2 leaves no room"):
@@ -97,7 +98,7 @@ def test_padding_changes_nothing(pool, folder):
     texts = task.validation.texts[:9]
     alone = torch.cat([class_chances(model, task.tokenizer, [text]) for text in texts])
     torch.testing.assert_close(class_chances(model, task.tokenizer, texts), alone, rtol=0, atol=1e-6)
-    tokens, real = padded_rows(encode_rows(task.tokenizer, texts))
+    tokens, real = pad_behind(encode_rows(task.tokenizer, texts))
     unmasked = model(tokens).softmax(-1).float()
     assert not torch.allclose(unmasked, alone, rtol=0, atol=1e-6), "control: without the padding it does"
     assert not bool(real.all())
