@@ -8,7 +8,6 @@ B batch   L position
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ from cutaway.generate.complete import stream_after
 from cutaway.generate.decode import pad_behind, room
 from cutaway.models import AnyModel
 from cutaway.train.loss import IGNORE, Batch, scored_token_loss
-from cutaway.train.task import Between, check_positions, perplexity
+from cutaway.train.task import Between, fitted_single, perplexity
 
 ORDER = 22  # keeps these random numbers apart from all others
 GLANCE_ROWS = 64
@@ -106,16 +105,7 @@ class Conversing:
 
     def fitted(self, model: spec.Model) -> spec.Model:
         """The spec with the tokenizer's vocabulary."""
-        match model:
-            case spec.Single(
-                input=spec.Tokens() as read, stack=spec.Stack(sees="past"), head=spec.NextToken()
-            ):
-                check_positions(read, self.run.length, "run.length")
-                return replace(model, input=replace(read, vocab=self.tokenizer.vocab))
-        raise ConfigError(
-            "data Conversations trains a Single whose stack sees the past, "
-            "with an input of Tokens and a head of NextToken"
-        )
+        return fitted_single(model, self.tokenizer.vocab, self.run.length, "past", "Conversations")
 
     def parts(self, step: int) -> list[Batch]:
         """The micro-batches of a step."""

@@ -6,7 +6,6 @@ B batch   L position   E positions that are scored   V vocabulary
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,10 +16,10 @@ from cutaway import spec
 from cutaway.data import batches, shards, text, tokenizer
 from cutaway.data.masking import Masks, mask_id, ordinary_ids, with_mask
 from cutaway.data.sentences import LABELLED, sentence_documents
-from cutaway.errors import ConfigError, LimitError
+from cutaway.errors import LimitError
 from cutaway.models import AnyModel
 from cutaway.train.loss import IGNORE, Batch, scored_features, scored_token_loss
-from cutaway.train.task import Between, check_positions, perplexity
+from cutaway.train.task import Between, fitted_single, perplexity
 
 GLANCE_TOKENS = 65_536  # a mid-run look reads this many, evenly spaced
 TOKENS_AT_ONCE = 8_192
@@ -73,16 +72,7 @@ class Masking:
 
     def fitted(self, model: spec.Model) -> spec.Model:
         """The spec with the tokenizer's vocabulary, the mask's id included."""
-        match model:
-            case spec.Single(
-                input=spec.Tokens() as read, stack=spec.Stack(sees="all"), head=spec.NextToken()
-            ):
-                check_positions(read, self.run.length, "run.length")
-                return replace(model, input=replace(read, vocab=self.tokenizer.vocab))
-        raise ConfigError(
-            "data MaskedText trains a Single whose stack sees all, "
-            "with an input of Tokens and a head of NextToken"
-        )
+        return fitted_single(model, self.tokenizer.vocab, self.run.length, "all", "MaskedText")
 
     def parts(self, step: int) -> list[Batch]:
         """The micro-batches of a step."""

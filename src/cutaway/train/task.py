@@ -6,7 +6,7 @@ A task is made from the recipe's `data` record (`cutaway.train.tasks`). All have
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -95,6 +95,26 @@ def check_positions(read: spec.Tokens, tokens: int, key: str) -> None:
 def perplexity(nats: float) -> float:
     """e^nats; infinite where that is too large for a number."""
     return math.inf if nats > MOST_NATS else math.exp(nats)
+
+
+def fitted_single(
+    model: spec.Model, vocab: int, tokens: int, sees: Literal["past", "all"], data: str
+) -> spec.Single:
+    """The spec of a stack that sees so much and scores tokens, with a vocabulary; it reads `tokens` at once.
+
+    Raises ConfigError for another kind of model, and as `check_positions` does.
+    """
+    match model:
+        case spec.Single(input=spec.Tokens() as read, stack=spec.Stack(sees=seen), head=spec.NextToken()) if (
+            seen == sees
+        ):
+            check_positions(read, tokens, "run.length")
+            return replace(model, input=replace(read, vocab=vocab))
+    told = {"past": "the past", "all": "all"}[sees]
+    raise ConfigError(
+        f"data {data} trains a Single whose stack sees {told}, "
+        "with an input of Tokens and a head of NextToken"
+    )
 
 
 def fitted_pair(model: spec.Model, vocab: int, tokens: int, key: str, data: str) -> Any:
