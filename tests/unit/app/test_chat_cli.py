@@ -114,7 +114,7 @@ def test_a_model_without_a_template_is_refused(folder, session, tmp_path, capsys
         load(bare).chat([{"role": "user", "content": "hello"}])
 
 
-def test_a_conversation_longer_than_the_training_is_told_of_once(tmp_path, capsys, monkeypatch):
+def test_a_conversation_longer_than_the_training_is_told_of_once(tmp_path, monkeypatch):
     tokenizer = subword_tokenizer(["[user] [assistant] hello there;"], 262)
     model = models.build(spec.small(1, 16, 2, vocab=tokenizer.vocab)).eval()
     folder = Session(model, tokenizer, 24, template=TEMPLATE).save_pretrained(tmp_path / "made")
@@ -132,4 +132,4 @@ def test_a_conversation_longer_than_the_training_is_told_of_once(tmp_path, capsy
             assert main(["chat", "-m", str(folder), "--max-tokens", "2"]) == 0
         assert len(told) == times
     assert told[0].startswith("cutaway: chat: longer than the 24 tokens this model was trained for")
-    assert told[0].count("\n") == 1 and capsys.readouterr().out.count("\n") == 4
+    assert told[0].count("\n") == 1
