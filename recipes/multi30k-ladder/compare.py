@@ -1,5 +1,5 @@
 """The rungs of one seed side by side: size, arithmetic, speed, loss, BLEU in two ways, chrF; and a paired
-bootstrap between neighbours.
+bootstrap of each two.
 
 python compare.py RUNS SEED    (RUNS is the folder of the runs, runs/multi30k-ladder)
 """
@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -92,7 +92,7 @@ def describe(name: str, model: Session, result: SeedResult, test: Sentences) -> 
 
 
 def compare_rungs(runs: Path, seed: int) -> dict:
-    """The rows of a seed's rungs, and the bootstrap of each rung against the one below."""
+    """The rows of a seed's rungs, and the bootstrap of each rung against every one below."""
     torch.set_num_threads(available_cores())
     rungs = sorted(path.parent for path in HERE.glob(f"*/{RECIPE}"))
     rows, written, test = [], {}, None
@@ -105,7 +105,7 @@ def compare_rungs(runs: Path, seed: int) -> dict:
         row, written[rung.name] = describe(rung.name, ca.load(run), result, test)
         rows.append(row)
     tests = []
-    for low, high in pairwise(written):
+    for low, high in combinations(written, 2):
         assert test is not None
         for place, said in enumerate(SEARCHES):
             found = bleu.compare(written[low][place], written[high][place], test.target, lower=True)

@@ -18,6 +18,7 @@ from cutaway.app.results import (
     write_result,
 )
 from cutaway.errors import ConfigError, InputMissingError
+from cutaway.spec import Muon
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import find_recipe, group_of, shipped_groups, shipped_recipes
 
@@ -197,7 +198,14 @@ def test_a_member_of_a_group_begins_with_the_run_of_another(tmp_path):
 
 
 @pytest.mark.parametrize("group", ["multi30k-ladder", "bottleneck"])
-def test_the_rungs_of_a_ladder_differ_in_the_model_alone(group):
+def test_the_rungs_of_a_ladder_differ_in_the_model_and_the_rates_alone(group):
     recipes = [read_recipe(shipped_recipes()[name] / "recipe.toml") for name in shipped_groups()[group]]
-    assert len({repr((recipe.data, recipe.run)) for recipe in recipes}) == 1
     assert len({repr(recipe.model) for recipe in recipes}) == len(recipes)
+    for recipe in recipes:
+        muon = recipe.run.optimizer
+        assert isinstance(muon, Muon) and muon.others.rate == pytest.approx(muon.rate / 5)
+    alike = Muon()
+    assert len({repr((recipe.data, replace(recipe.run, optimizer=alike))) for recipe in recipes}) == 1
+    assert all(replace(r.run.optimizer, rate=alike.rate, others=alike.others) == alike for r in recipes), (
+        "momentum and decay are the same"
+    )
