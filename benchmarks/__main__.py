@@ -60,12 +60,27 @@ def main() -> int:
         help="GGUF file or Hugging Face folder for loading, GGUF file for decode (else random weights)",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=Session.seeds, help="for time_to_loss")
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=("fp32", "bf16"),
+        default=(),
+        help="of weights and products; without it, fp32, and bf16 where this processor has kernels for it",
+    )
     parser.add_argument("--out", type=Path, help="append the JSON lines to this file")
     given = parser.parse_args()
     text = given.text.resolve() if given.text else None
     without = []
     for name in given.names or NAMES:
-        session = Session(given.rounds, given.threads, given.tiny, text, tuple(given.seeds), given.model)
+        session = Session(
+            given.rounds,
+            given.threads,
+            given.tiny,
+            text,
+            tuple(given.seeds),
+            given.model,
+            tuple(given.precisions),
+        )
         session.note_load()
         figures = importlib.import_module(f"benchmarks.{name}").run(session)
         show(figures, session.notes, given.out)

@@ -29,6 +29,7 @@ class Session:
     text: Path | None = None
     seeds: tuple[int, ...] = (1, 2, 3)
     model: Path | None = None
+    asked: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -102,7 +103,11 @@ class Session:
 
     @cached_property
     def precisions(self) -> tuple[str, ...]:
-        """fp32, and bf16 where this processor has kernels for it: emulated, one step takes minutes."""
+        """Those asked for. If none are, fp32, and bf16 where this processor has kernels for it: emulated, a
+        step takes minutes.
+        """
+        if self.asked:
+            return self.asked
         if peak_flops("bf16") > peak_flops("fp32"):
             return ("fp32", "bf16")
         share = peak_flops("bf16") / peak_flops("fp32")

@@ -101,3 +101,9 @@ def test_the_peak_of_a_process_counts_what_it_once_held():
 
 def test_a_session_reads_no_file_outside_of_the_checkout_by_default():
     assert not [value for value in vars(Session()).values() if isinstance(value, Path)]
+
+
+def test_a_precision_is_measured_that_this_processor_is_slow_in_where_it_is_asked_for(run, monkeypatch):
+    seen = []
+    monkeypatch.setattr(decode, "run", lambda session: seen.append(session.precisions) or [FIGURE])
+    assert run("decode", "--precisions", "bf16")[0] == 0 and seen == [("bf16",)]
