@@ -26,29 +26,73 @@ def prepare():
     return module
 
 
-def test_synonyms_are_sentences_with_what_they_are_a_kind_of(prepare, tmp_path, capsys):
+PHRASES = "sentence\tlabel\na fine film of birds and men \t1\nof birds \t0\n"
+
+
+@pytest.fixture
+def given(prepare, tmp_path):
+    """A folder with everything that is asked for."""
     texts = {"noun": NOUNS, "verb": "", "adj": ADJECTIVES, "adv": ""}
     for part, text in texts.items():
         (tmp_path / f"data.{part}").write_text(text)
+    (tmp_path / "words.txt").write_text("film,movie,men,a film,strange thing\nunknown,film,men\n")
     (tmp_path / "sst2").mkdir()
     for name in prepare.SETS:
         (tmp_path / name).write_text(f"1 of {name}")
+    (tmp_path / "sst2" / "train.tsv").write_text(PHRASES)
     for name in prepare.FILMS:
         (tmp_path / name).write_text(f"0 Of TREC -- test.all !\n1 a film of {name}")
-    prepare.prepare(tmp_path, tmp_path, tmp_path / "out")
-    assert (tmp_path / "out" / "wordnet.txt").read_text().splitlines() == [
+    return tmp_path
+
+
+def run(prepare, given):
+    prepare.prepare(given, given / "words.txt", given, given / "out")
+
+
+def lines(folder, name):
+    return (folder / "out" / name).read_text().splitlines()
+
+
+def test_synonyms_are_sentences_with_what_they_are_a_kind_of(prepare, given, capsys):
+    run(prepare, given)
+    assert lines(given, "wordnet.txt") == [
         "noun entity : that which is perceived",
         "noun bird , feathered friend , entity : has wings , often",
         "noun the bird flew away at 1.5 metres .",
         "adj adducent : drawing ( a limb ) ;",
     ]
-    films = (tmp_path / "out" / "films.txt").read_text().splitlines()
+    films = lines(given, "films.txt")
     assert films == [f"film a film of {name}" for name in prepare.FILMS], "none of a test part"
-    assert (tmp_path / "out" / "sst2" / "dev.tsv").read_text() == "1 of sst2/dev.tsv"
-    assert capsys.readouterr().out == "wordnet: 4 sentences\nfilms: 2 sentences\n"
+    assert lines(given, "TREC.test.all") == ["1 of TREC.test.all"]
+    assert capsys.readouterr().out.startswith(
+        "wordnet.txt: 4 lines\nthesaurus.txt: 1 lines\nfilms.txt: 2 lines\n"
+    )
+
+
+def test_the_thesaurus_says_what_the_sentences_say(prepare, given, monkeypatch):
+    run(prepare, given)
+    (line,) = lines(given, "thesaurus.txt")
+    assert sorted(line.removeprefix("alike film : ").split(" , ")) == ["a film", "men"]
+    monkeypatch.setattr(prepare, "ALIKE", 1)
+    words = ["film", "men", "birds", "of", "and", "a"]
+    assert len(list(prepare.alike([",".join(words)], set(words)))) == prepare.LINES
+
+
+def test_what_validation_holds_is_in_no_phrase_of_training(prepare, given, monkeypatch):
+    monkeypatch.setattr(prepare, "ONE_IN", 3)
+    sentences = [f"the film number {n} is of birds and so on".split() for n in range(60)]
+    phrases = (
+        {tuple(s): "1" for s in sentences} | {tuple(s[:4]): "0" for s in sentences} | {("birds", "and"): "0"}
+    )
+    train, held = prepare.split_whole(phrases)
+    assert 10 < len(held) < 30 and all(len(s) == 10 for s in held)
+    assert set(train) == {p for p in phrases if p[:4] not in {s[:4] for s in held}}
+    run(prepare, given)
+    parts = [lines(given, f"sst2/{name}.tsv") for name in ("train", "valid")]
+    assert all(part[0] == "sentence\tlabel" for part in parts) and sum(map(len, parts)) >= 3
 
 
 def test_a_missing_file_is_named(prepare, tmp_path):
     with pytest.raises(InputMissingError, match=r"data\.noun: no such file; WORDNET is"):
-        prepare.prepare(tmp_path, tmp_path, tmp_path / "out")
+        run(prepare, tmp_path)
     assert not list(tmp_path.iterdir())
