@@ -65,9 +65,11 @@ def our_model(path: str) -> Callable[[], dict]:
 
     def bring() -> Callable[[], Any]:
         from cutaway.weights.folder import read_folder
-        from cutaway.weights.single_file import read_file
+        from cutaway.weights.single_file import read_model, recognise
 
-        return lambda: (read_file if Path(path).is_file() else read_folder)(path).model
+        if Path(path).is_file():
+            return lambda: read_model(recognise(path)).model
+        return lambda: read_folder(path).model
 
     return fresh(bring)
 

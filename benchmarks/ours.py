@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-import cutaway
 from benchmarks import recipe, sentences
 from benchmarks.shape import Shape, batches
 from cutaway import spec, study
@@ -24,6 +23,7 @@ from cutaway.train.loop import Training
 from cutaway.train.loss import Batch, next_token_loss
 from cutaway.train.optim import Optimizers
 from cutaway.train.precision import Working
+from cutaway.train.request import train_recipe
 
 
 def model_of(shape: Shape, length: int | None = None) -> Single:
@@ -93,7 +93,7 @@ def shakespeare(text: str, seed: int, window: int) -> Callable[[], dict]:
 
     def train() -> dict:
         with tempfile.TemporaryDirectory() as folder:
-            result = cutaway.train(plan, out=Path(folder) / "run", seed=seed, device="cpu")  # as the peer
+            result = train_recipe(plan, out=Path(folder) / "run", seed=seed, device="cpu")  # as the peer
         return {
             "training_seconds": result.counters["seconds"],
             "validation_loss": result.figures["validation"],

@@ -16,7 +16,7 @@ from benchmarks.figure import Figure, compare
 from benchmarks.process import OURS, Child, Plan, take_turns
 from benchmarks.session import Session
 from cutaway.weights.gguf.header import MAGIC
-from cutaway.weights.single_file import beginning, read_words
+from cutaway.weights.single_file import beginning, read_words, recognise
 
 PROMPT, NEW, PREFILL = 64, 128, 512
 TINY = (8, 8, 32)
@@ -49,7 +49,7 @@ def run(session: Session, path: Path) -> list[Figure]:
 
 def some_text(path: Path, count: int) -> list[int]:
     """The first `count` tokens of the standard library's prose."""
-    tokenizer, _ = read_words(path, 0)
+    tokenizer, _ = read_words(recognise(path))
     text = " ".join(" ".join(topics.values()).split()[: 4 * count])
     return tokenizer.encode(text).tolist()[:count]
 

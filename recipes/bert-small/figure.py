@@ -23,7 +23,7 @@ def draw_accuracies(out: Path) -> Path:
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     axes = figure.subplots()
     for place, (tuned, scratch, words) in enumerate(SETS.values()):
-        axes.hlines(words, place - 0.35, place + 0.35, "0.6", label=None if place else "bag of words")
+        axes.hlines(words, place - 0.35, place + 0.35, "0.6", label="" if place else "bag of words")
         for shift, name in enumerate((tuned, scratch)):
             values = [result.value for result in read_results(HERE / name)]
             places = [place + 0.3 * shift - 0.15] * len(values)

@@ -23,7 +23,7 @@ def draw_ladder(out: Path) -> Path:
     for place, folder in enumerate(rungs):
         expected = read_expected(folder)
         if expected.published is not None:
-            label = "published (greedy)" if place == 0 else None
+            label = "published (greedy)" if place == 0 else ""
             axes.hlines(expected.published, place - 0.35, place + 0.35, "0.6", label=label)
         for shift, (name, said) in enumerate(SEARCHES.items()):
             values = [result.figures[name] for result in read_results(folder)]
