@@ -13,15 +13,18 @@ from cutaway.models import Single
 
 
 def decoding(path: str, precision: str, prompt: list[int], new: int) -> Callable[[], list[int]]:
-    """Greedy decoding of `new` tokens behind `prompt`, whatever they are; returns them."""
-    model = cutaway.load(path, dtype=precision).model
+    """Greedy decoding of `new` tokens behind `prompt`, whatever they are, compiled; returns them."""
+    session = cutaway.load(path, dtype=precision).compile()
+    model = session.model
     assert isinstance(model, Single)
     return lambda: written(model, prompt, new)
 
 
 def reading(path: str, precision: str, prompt: list[int]) -> Callable[[], list[int]]:
     """The prompt is read; returns the one token that comes next."""
-    return decoding(path, precision, prompt, 1)
+    model = cutaway.load(path, dtype=precision).model
+    assert isinstance(model, Single)
+    return lambda: written(model, prompt, 1)
 
 
 def tokenising(path: str, texts: list[str]) -> Callable[[], list[list[int]]]:

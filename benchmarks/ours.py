@@ -15,6 +15,7 @@ from cutaway import spec, study
 from cutaway.allocator import keep_large_buffers
 from cutaway.generate import Decoding, Sampling
 from cutaway.generate.beam import translate_ids
+from cutaway.generate.compiled import compile_steps
 from cutaway.models import AnyModel, Paired, Single, build, sites
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import find_recipe
@@ -128,10 +129,13 @@ def forward_pass(shape: dict, precision: str, record: str) -> Callable[[], int]:
 
 
 def decoding(shape: dict, precision: str, prompt: int, new: int) -> Callable[[], int]:
-    """Greedy decoding of `new` tokens after `prompt` given ones; returns the length of a row at the end."""
+    """Greedy decoding of `new` tokens after `prompt` given ones, compiled for one row; returns a row's length
+    at the end.
+    """
     sizes = Shape(**shape)
     model = model_of(sizes, prompt + new).eval()
     model = model.to(torch.bfloat16) if precision == "bf16" else model
+    compile_steps(model)
     prompts = [row[:prompt] for row in batches(sizes, 1)[0]]
 
     def generate() -> int:

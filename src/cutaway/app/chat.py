@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-from cutaway.app.options import option, parse
+from cutaway.app.options import Flag, option, parse
 from cutaway.app.prompt import ask
 from cutaway.errors import ConfigError, LimitError
 
@@ -33,6 +33,7 @@ class Options:
     repetition_penalty: Annotated[float, option(help="above 1: what was said becomes less likely")] = 1.0
     stop: Annotated[tuple[str, ...], option(help="strings in front of which an answer ends")] = ()
     seed: Annotated[int | None, option(help="the same seed and messages give the same answers")] = None
+    compile: Annotated[Flag, option(help="some seconds first, then about twice as fast")] = False
 
 
 def run(arguments: list[str]) -> int:
@@ -43,6 +44,8 @@ def run(arguments: list[str]) -> int:
     session = load(options.model)
     if session.template is None:
         raise ConfigError(f"{options.model}: came without a chat template; use `cutaway generate`")
+    if options.compile:
+        session.compile()
     talk = Talk(session, options)
     if sys.stdin.isatty():
         print("cutaway: say something; /help lists what else there is, Ctrl-D ends", file=sys.stderr)

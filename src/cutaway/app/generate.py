@@ -27,6 +27,7 @@ class Options:
     repetition_penalty: Annotated[float, option(help="above 1: what was said becomes less likely")] = 1.0
     stop: Annotated[tuple[str, ...], option(help="strings in front of which the text ends")] = ()
     seed: Annotated[int | None, option(help="the same seed writes the same text")] = None
+    compile: Annotated[Flag, option(help="some seconds first, then about twice as fast")] = False
     json: Annotated[Flag, option(help="one JSON object when all is written")] = False
 
 
@@ -46,6 +47,8 @@ def run(arguments: list[str]) -> int:
         secrets.randbits(63) if options.seed is None else options.seed,
     )
     session = load(options.model)
+    if options.compile:
+        session.compile()
     given = {"max_tokens": options.max_tokens, "sampling": sampling, "stop": options.stop}
     if options.json:
         written = complete(session.model, session.tokenizer, [prompt], **given)[0]

@@ -69,9 +69,10 @@ class Decoding:
     def advance(self) -> tuple[list[int], list[float]]:
         """One more token for each row, and the model's log-probability of it."""
         if self.state is None or self.next_BL is None:
-            self.state, self.next_BL = self._start()
-        with self.speed:
-            logits_BLV = self.model.step(self.next_BL, self.state)
+            self.state, logits_BLV = self._start()
+        else:
+            with self.speed:
+                logits_BLV = self.model.step(self.next_BL, self.state)
         tokens_B, log_probability_B = self.sampler.choose(logits_BLV[:, -1])
         self.next_BL = tokens_B[:, None]
         return tokens_B.tolist(), log_probability_B.tolist()
@@ -86,7 +87,7 @@ class Decoding:
         self.sampler.keep(places)
 
     def _start(self) -> tuple[State, Tensor]:
-        """The state in front of the last token of each prompt, and these tokens (B, 1)."""
+        """The state behind the prompts, or the first token of each target, and the logits there (B, 1, V)."""
         if isinstance(self.model, Pair):
             if self.begin is None:
                 raise ConfigError(
@@ -95,13 +96,16 @@ class Decoding:
             source_BM, real_BM = pad_behind(self.prompts, self.device)
             state = self.model.start(source_BM, padding_BM=None if bool(real_BM.all()) else real_BM)
             state.reserve(min(self.max_tokens, RESERVED))
-            return state, torch.full((len(self.prompts), 1), self.begin, device=self.device)
+            begin_B1 = torch.full((len(self.prompts), 1), self.begin, device=self.device)
+            with self.speed:
+                return state, self.model.step(begin_B1, state)
         tokens_BL, start_B = pad_in_front(self.prompts, self.device)
         state = self.model.start(start_B if bool(start_B.any()) else None)
         state.reserve(min(tokens_BL.size(1) + self.max_tokens, max(RESERVED, tokens_BL.size(1))))
-        for first in range(0, tokens_BL.size(1) - 1, CHUNK):  # without logits: nobody reads them
-            self.model.features(tokens_BL[:, first : min(first + CHUNK, tokens_BL.size(1) - 1)], state=state)
-        return state, tokens_BL[:, -1:]
+        *before, last = tokens_BL.split(CHUNK, dim=1)
+        for chunk in before:
+            self.model.features(chunk, state=state)
+        return state, self.model.read(last, state)
 
 
 def check_prompts(model: AnyModel, prompts: Sequence[Sequence[int]], max_tokens: int) -> None:

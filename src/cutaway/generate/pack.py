@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from cutaway.generate.compiled import compiled
 from cutaway.models import AnyModel
 
 LEAST_BYTES = 16 * 2**20  # smaller models are bound by the interpreter, which an entered mode slows down
@@ -47,6 +48,8 @@ def pays(model: AnyModel, rows: int, tokens: int) -> bool:
     matrix_VD = model.vocab_matrix
     here = matrix_VD.device.type == "cpu" and torch.backends.mkldnn.is_available()
     if not here or tokens < LEAST_TOKENS or matrix_VD.is_inference():  # inference tensors hide changes
+        return False
+    if rows == 1 and compiled(model.head):
         return False
     match matrix_VD.dtype:
         case torch.float32:

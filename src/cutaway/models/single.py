@@ -105,3 +105,10 @@ class Single(Stack):
     def step(self, tokens_BL: Tensor, state: State, tap: Tap = off) -> Tensor:
         """Feed L new tokens; the logits (B, L, V) after each. `state` moves on by L."""
         return self(tokens_BL, state=state, tap=tap)
+
+    def read(self, tokens_BL: Tensor, state: State, tap: Tap = off) -> Tensor:
+        """Feed L tokens; the logits (B, 1, V) behind the last of them alone. `state` moves on by L."""
+        tap = standing(self, tap)
+        x_BLD = self.features(tokens_BL, state=state, tap=tap)
+        tap = tap.starting(state.length - 1)
+        return tap("logits", self.head(x_BLD[:, -1:], self.input.token.weight, tap.at("head")))
