@@ -17,19 +17,20 @@ from cutaway.models import AnyModel
 from cutaway.nn.block import Block
 from cutaway.nn.heads import NextToken
 
+MOST_GRAPHS = 256  # of one kind of part: kinds of blocks, and which taps are read or edited
 aten = torch.ops.aten
 
 
 class Step:
     """Takes the place of a part's `forward`: compiled for one position of one row, plain for all else."""
 
-    def __init__(self, plain: Callable[..., Tensor]):
-        self.plain = plain
-        self.quick = torch.compile(plain, fullgraph=True, options={"post_grad_custom_pre_pass": ONE_ROW})
+    def __init__(self, part: nn.Module, quick: Callable[..., Tensor]):
+        self.part, self.plain, self.quick = part, part.forward, quick
 
     def __call__(self, x_BLD: Tensor, *others: Any, **named: Any) -> Tensor:
-        one = x_BLD.shape[:2] == (1, 1) and not torch.is_grad_enabled()
-        return (self.quick if one else self.plain)(x_BLD, *others, **named)
+        if x_BLD.shape[:2] == (1, 1) and not torch.is_grad_enabled():
+            return self.quick(self.part, x_BLD, *others, **named)
+        return self.plain(x_BLD, *others, **named)
 
 
 class OneRow(CustomGraphPass):
@@ -81,9 +82,22 @@ def compile_steps(model: AnyModel) -> None:
     parts = [part for part in model.modules() if isinstance(part, Block | NextToken)]
     if not any(isinstance(part, Block) for part in parts):
         raise ConfigError(f"compile: a {type(model).__name__} has no blocks to compile; leave it out")
+    quick = {kind: _compile(kind.forward) for kind in (Block, NextToken)}
     for part in parts:
         if not compiled(part):
-            vars(part)["forward"] = Step(part.forward)
+            vars(part)["forward"] = Step(part, quick[type(part)])
+
+
+def _compile(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """One function for all parts of a model, whose graphs do not count among those of other models."""
+    options: dict[str, Any] = {"post_grad_custom_pre_pass": ONE_ROW}
+    return torch.compile(
+        forward,
+        fullgraph=True,
+        options=options,
+        recompile_limit=MOST_GRAPHS,
+        isolate_recompiles=True,
+    )
 
 
 def compiled(part: nn.Module) -> bool:

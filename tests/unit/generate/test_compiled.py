@@ -82,6 +82,15 @@ def test_greedy_writing_is_the_same():
     assert written[0] == written[1]
 
 
+@pytest.mark.slow
+def test_one_model_s_graphs_are_not_counted_among_another_s(monkeypatch):
+    monkeypatch.setattr("cutaway.generate.compiled.MOST_GRAPHS", 2)
+    for _ in range(2):
+        model = drawn("gpt2")
+        compile_steps(model)
+        assert logits(model, [1, 2, 3, 4, 5, 6]).isfinite().all(), "the first step, and one for any length"
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_no_product_of_one_row_is_left(bias):
     def product(x, w, b):
