@@ -90,14 +90,12 @@ def compile_steps(model: AnyModel) -> None:
 
 def _compile(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """One function for all parts of a model, whose graphs do not count among those of other models."""
-    options: dict[str, Any] = {"post_grad_custom_pre_pass": ONE_ROW}
-    return torch.compile(
-        forward,
-        fullgraph=True,
-        options=options,
-        recompile_limit=MOST_GRAPHS,
-        isolate_recompiles=True,
-    )
+    own: dict[str, Any] = {  # torch's declared overloads leave the last two out
+        "options": {"post_grad_custom_pre_pass": ONE_ROW},
+        "recompile_limit": MOST_GRAPHS,
+        "isolate_recompiles": True,
+    }
+    return torch.compile(forward, fullgraph=True, **own)
 
 
 def compiled(part: nn.Module) -> bool:
