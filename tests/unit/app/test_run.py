@@ -399,7 +399,7 @@ def questions(place):
         (folder / name).write_text(kinds)
     rows = "\n".join(f"number {number} is here\t{number % 2}" for number in range(90))
     (folder / "sst2" / "train.tsv").write_text(f"sentence\tlabel\n{rows}")
-    for name in ("wordnet.txt", "films.txt"):
+    for name in ("wordnet.txt", "thesaurus.txt", "films.txt"):
         (folder / name).write_text(f"noun number : a concept of quantity in {name}")
     return str(folder)
 
