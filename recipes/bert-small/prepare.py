@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from cutaway.data.sentences import read_sentences
-from cutaway.errors import CutawayError, InputMissingError
+from cutaway.errors import ConfigError, CutawayError, InputMissingError
 from cutaway.store import write_file
 
 PARTS = ("noun", "verb", "adj", "adv")
@@ -28,7 +28,7 @@ FILMS = ("rt-polarity.all", "subj.all")
 KINDS, EXAMPLES = 2, 2  # of a set of synonyms
 FEWEST = 4  # words of an example
 LINES, ALIKE = 3, 10  # of an entry of the thesaurus, and words of a line
-WHOLE, ONE_IN = 6, 12  # a sentence has so many words, and one in so many is for validation
+WHOLE, ONE_IN = 6, 12  # a whole sentence has so many words; one in so many is for validation
 Phrase = tuple[str, ...]
 
 
@@ -69,13 +69,18 @@ def sentences(file: Path) -> Iterator[str]:
         yield from (spaced(said) for said in each.examples[:EXAMPLES] if len(said.split()) >= FEWEST)
 
 
-def film_sentences(sets: Path) -> Iterator[str]:
-    """The sentences of MR and Subj without their labels, but for those that a test part has, whatever their
-    marks, accents and capitals.
+def film_sentences(sets: Path, judged: Iterable[str]) -> Iterator[str]:
+    """The sentences of MR and Subj without their labels, but for lines that are, or in which stands, one that
+    somebody is judged by, whatever its marks, accents and capitals.
     """
-    tests = {_letters(text) for name in SETS if "test" in name for text in read_sentences(sets / name).texts}
+    judged = list(judged)
+    whole = {_letters(text) for text in judged}
+    inside = [_letters(text) for text in judged if len(text.split()) >= WHOLE]
     for name in FILMS:
-        yield from (text for text in read_sentences(sets / name).texts if _letters(text) not in tests)
+        for text in read_sentences(sets / name).texts:
+            said = _letters(text)
+            if said not in whole and not any(part in said for part in inside):
+                yield text
 
 
 def _letters(text: str) -> str:
@@ -119,6 +124,8 @@ def _digest(text: str) -> int:
 def prepare(wordnet: Path, moby: Path, sets: Path, out: Path) -> None:
     """Writes wordnet.txt, thesaurus.txt and films.txt, each line a kind and a sentence, and the labelled
     sets: TREC's as they are, SST-2's with a validation part of whole sentences.
+
+    Raises InputMissingError for a file that is not there, ConfigError where `out` is `sets`.
     """
     files = [wordnet / f"data.{part}" for part in PARTS] + [moby] + [sets / name for name in (*SETS, *FILMS)]
     if missing := [file for file in files if not file.is_file()]:
@@ -126,8 +133,17 @@ def prepare(wordnet: Path, moby: Path, sets: Path, out: Path) -> None:
             f"{missing[0]}: no such file; WORDNET is /usr/share/wordnet of Debian's package wordnet-base, "
             "MOBY words.txt of the npm package moby, SENTENCES holds the sets that README.md names"
         )
+    if out.resolve() == sets.resolve():
+        raise ConfigError(f"{out}: SST-2's files are written anew there; name another folder than {sets}")
     labelled = {name: read_sentences(sets / name) for name in SETS}
-    films = list(film_sentences(sets))
+    phrases = {
+        tuple(text.split()): label
+        for part in (labelled["sst2/train.tsv"], labelled["sst2/dev.tsv"])
+        for text, label in zip(part.texts, part.labels, strict=True)
+    }
+    train, valid = split_whole(phrases)
+    tests = [text for name in SETS if "test" in name for text in labelled[name].texts]
+    films = list(film_sentences(sets, [*tests, *(" ".join(phrase) for phrase in valid)]))
     learned = [text for name in SETS if "test" not in name for text in labelled[name].texts]
     known = {word for text in (*films, *learned) for word in text.lower().split()}
     written = {
@@ -135,12 +151,7 @@ def prepare(wordnet: Path, moby: Path, sets: Path, out: Path) -> None:
         "thesaurus.txt": [f"alike {said}" for said in alike(moby.read_text().splitlines(), known)],
         "films.txt": [f"film {said}" for said in films],
     }
-    phrases = {
-        tuple(text.split()): label
-        for part in (labelled["sst2/train.tsv"], labelled["sst2/dev.tsv"])
-        for text, label in zip(part.texts, part.labels, strict=True)
-    }
-    for name, kept in zip(("train", "valid"), split_whole(phrases), strict=True):
+    for name, kept in (("train", train), ("valid", valid)):
         written[f"sst2/{name}.tsv"] = ["sentence\tlabel", *(f"{' '.join(p)}\t{phrases[p]}" for p in kept)]
     for name, lines in written.items():
         write_file(out / name, ("\n".join(lines) + "\n").encode())

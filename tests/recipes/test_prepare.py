@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from cutaway.errors import InputMissingError
+from cutaway.errors import ConfigError, InputMissingError
 from cutaway.spec.recipes import shipped_recipes
 
 NOUNS = (
@@ -90,6 +90,20 @@ def test_what_validation_holds_is_in_no_phrase_of_training(prepare, given, monke
     run(prepare, given)
     parts = [lines(given, f"sst2/{name}.tsv") for name in ("train", "valid")]
     assert all(part[0] == "sentence\tlabel" for part in parts) and sum(map(len, parts)) >= 3
+
+
+def test_a_line_in_which_a_judged_sentence_stands_is_no_text_to_learn_from(prepare, given):
+    (given / "rt-polarity.all").write_text(
+        "1 fine . It's slow , very very slow -- and long !\n0 slow and fine\n"
+    )
+    kept = list(prepare.film_sentences(given, ["it 's slow , very very slow", "fine"]))
+    assert kept == ["slow and fine", *kept[1:]] and len(kept) == 3
+
+
+def test_the_sets_themselves_are_not_written_over(prepare, given):
+    with pytest.raises(ConfigError, match="name another folder"):
+        prepare.prepare(given, given / "words.txt", given, given)
+    assert (given / "sst2" / "train.tsv").read_text() == PHRASES
 
 
 def test_a_missing_file_is_named(prepare, tmp_path):

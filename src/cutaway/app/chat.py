@@ -33,7 +33,7 @@ class Options:
     repetition_penalty: Annotated[float, option(help="above 1: what was said becomes less likely")] = 1.0
     stop: Annotated[tuple[str, ...], option(help="strings in front of which an answer ends")] = ()
     seed: Annotated[int | None, option(help="the same seed and messages give the same answers")] = None
-    compile: Annotated[Flag, option(help="some seconds first, then about twice as fast")] = False
+    compile: Annotated[Flag, option(help="slow at first, then faster: for long texts")] = False
 
 
 def run(arguments: list[str]) -> int:

@@ -27,7 +27,7 @@ class Options:
     repetition_penalty: Annotated[float, option(help="above 1: what was said becomes less likely")] = 1.0
     stop: Annotated[tuple[str, ...], option(help="strings in front of which the text ends")] = ()
     seed: Annotated[int | None, option(help="the same seed writes the same text")] = None
-    compile: Annotated[Flag, option(help="some seconds first, then about twice as fast")] = False
+    compile: Annotated[Flag, option(help="slow at first, then faster: for long texts")] = False
     json: Annotated[Flag, option(help="one JSON object when all is written")] = False
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import ConfigError, ContextLengthError, LimitError
+from cutaway.generate.compiled import compiled
 from cutaway.generate.pack import Packed, pays
 from cutaway.generate.sample import Sampler, Sampling
 from cutaway.models import AnyModel, Pair, Single
@@ -71,7 +72,8 @@ class Decoding:
         if self.state is None or self.next_BL is None:
             self.state, logits_BLV = self._start()
         else:
-            with self.speed:
+            alone = self.next_BL.size(0) == 1 and compiled(self.model.head)
+            with nullcontext() if alone else self.speed:
                 logits_BLV = self.model.step(self.next_BL, self.state)
         tokens_B, log_probability_B = self.sampler.choose(logits_BLV[:, -1])
         self.next_BL = tokens_B[:, None]

@@ -1,13 +1,18 @@
 """Compiled steps of decoding: the same logits, edits included, and no product of one row left."""
 
+import pickle
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from cutaway import spec, study
-from cutaway.errors import ConfigError
-from cutaway.generate import Decoding, Sampling
-from cutaway.generate.compiled import ONE_ROW, compile_steps, compiled
+from cutaway.errors import ConfigError, TapError
+from cutaway.generate import Decoding, Sampling, one_row
+from cutaway.generate.compiled import compile_steps, compiled
+from cutaway.generate.one_row import ONE_ROW
 from cutaway.models import build
 
 pytestmark = [
@@ -73,12 +78,38 @@ def test_edits_act_in_compiled_steps():
 
 
 @pytest.mark.slow
-def test_greedy_writing_is_the_same():
+def test_greedy_writing_is_the_same(tmp_path, monkeypatch):
     plain, quick = drawn("gpt2"), drawn("gpt2")
     compile_steps(quick)
-    compile_steps(quick)  # asked for twice, done once
+    step, rewritten, calls = vars(quick.blocks[0])["forward"], [], []
+    compile_steps(quick)
+    assert vars(quick.blocks[0])["forward"] is step, "asked for twice, done once"
+    inner, write = step.quick, one_row._as_sum
+    step.quick = lambda *given, **named: calls.append(1) or inner(*given, **named)
+    monkeypatch.setattr(one_row.OneRow, "uuid", lambda self: str(tmp_path))  # what no cache knows
+    monkeypatch.setattr(one_row, "_as_sum", lambda *given: rewritten.append(1) or write(*given))
     rows = [Decoding(model, [[1, 2, 3]], max_tokens=20, sampling=GREEDY) for model in (plain, quick)]
     written = [[each.advance()[0][0] for _ in range(20)] for each in rows]
+    assert written[0] == written[1]
+    assert len(calls) == 19 and len(rewritten) >= 7, "every step but the prompt's, every product"
+    with torch.no_grad():
+        quick.step(torch.tensor([[1], [2]]), quick.start())
+    quick.step(torch.tensor([[1]]), quick.start())
+    assert len(calls) == 19, "neither of two rows nor where gradients are wanted"
+    assert type(pickle.loads(pickle.dumps(quick)).blocks[0].forward).__name__ == "method"
+
+
+@pytest.mark.slow
+def test_of_two_texts_the_longer_goes_on_alone(monkeypatch):
+    monkeypatch.setattr("cutaway.generate.pack.LEAST_BYTES", 0)
+    plain, quick = drawn("gpt2"), drawn("gpt2")
+    compile_steps(quick)
+    written = []
+    for model in (plain, quick):
+        rows = Decoding(model, [[1, 2, 3], [4, 5]], max_tokens=20, sampling=GREEDY)
+        both = [rows.advance()[0] for _ in range(3)]
+        rows.keep([1])
+        written.append((both, [rows.advance()[0] for _ in range(6)]))
     assert written[0] == written[1]
 
 
@@ -110,8 +141,35 @@ def test_no_product_of_one_row_is_left(bias):
     assert str(rows.graph) == before
 
 
+def test_what_is_wrong_with_an_edit_is_said_in_the_same_words():
+    model = drawn("small")
+    compile_steps(model)
+    with (
+        study.edit(model, {"blocks.0.out": study.replace(torch.zeros(5, 32))}),
+        pytest.raises(TapError, match="fit"),
+    ):
+        logits(model, [1, 2, 3, 4])
+
+
+def test_an_encoder_writes_nothing():
+    with pytest.raises(ConfigError):
+        compile_steps(build(spec.bert(layers=1, width=16, heads=2, vocab=20, length=16), seed=0).eval())
+
+
+def test_without_a_compiler_it_is_said_at_once(monkeypatch):
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/g++",))
+    with pytest.raises(ConfigError, match="no C\\+\\+ compiler"):
+        compile_steps(drawn("gpt2"))
+
+
 def test_a_recurrent_model_has_no_blocks():
     model = build(spec.lstm(layers=1, width=16, vocab=20), seed=0).eval()
     with pytest.raises(ConfigError, match="has no blocks to compile"):
         compile_steps(model)
     assert not any(compiled(part) for part in model.modules())
+
+
+def test_a_session_brings_no_compiler_with_it():
+    asked = "import sys, cutaway.session; sys.exit('torch._inductor' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", asked]).returncode == 0
