@@ -158,8 +158,8 @@ def test_an_encoder_writes_nothing():
 
 def test_without_a_compiler_it_is_said_at_once(monkeypatch):
     monkeypatch.setenv("CXX", "/nowhere/g++")
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/g++",))
-    with pytest.raises(ConfigError, match="no C\\+\\+ compiler"):
+    without = torch._inductor.config.patch({"cpp.cxx": ("/nowhere/g++",)})
+    with without, pytest.raises(ConfigError, match="no C\\+\\+ compiler"):
         compile_steps(drawn("gpt2"))
 
 
