@@ -5,6 +5,7 @@ from itertools import accumulate
 import pytest
 import torch
 
+from cutaway import study
 from cutaway.nn.cache import Cache
 from tests.unit.generate.tiny import PAIRS, SINGLES, filled, tokens
 
@@ -99,6 +100,25 @@ def test_padding_in_front_changes_nothing(name, sizes):
         torch.testing.assert_close(logits_BLV[row : row + 1, start:], alone_BLV, **NEAR)
     unpadded_BLV = model(tokens_BL)
     assert (logits_BLV[1, 3:] - unpadded_BLV[1, 3:]).abs().max() > 1e-3  # the padding would have mattered
+
+
+@pytest.mark.parametrize("name", SINGLES)
+def test_reading_gives_the_last_row_and_edits_of_logits_keep_their_place(name):
+    model, tokens_BL = MODELS[name], tokens(2, LENGTH)
+    expected_BV = model(tokens_BL)[:, -1]
+
+    def read_BV(parts: list[int]) -> torch.Tensor:
+        state = model.start()
+        *before, last = tokens_BL.split(parts, dim=1)
+        for part_BL in before:
+            model.features(part_BL, state=state)
+        return model.read(last, state)[:, 0]
+
+    torch.testing.assert_close(read_BV([LENGTH]), expected_BV, **NEAR)
+    torch.testing.assert_close(read_BV([3, 5]), expected_BV, **NEAR)
+    for position, change in [(LENGTH - 1, 1.0), (LENGTH - 2, 0.0)]:
+        with study.edit(model, {"logits": study.add(1.0, positions=[position])}):
+            torch.testing.assert_close(read_BV([3, 5]), expected_BV + change, **NEAR)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -98,6 +98,23 @@ def test_the_first_loss_is_the_loss_of_the_start(folder, text, tmp_path):
     assert torch.equal(task.loss(training.working.master.eval(), batch, 7), task.loss(base.model, batch, 7))
 
 
+@pytest.mark.slow
+@pytest.mark.compiled
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiled_adapters_learn_and_write_the_same(folder, text, tmp_path):
+    torch.compiler.reset()
+    made = {}
+    for mode in ("off", "on"):
+        run = {"compile": mode, "precision": "fp32", "optimizer": spec.AdamW(rate=1e-2)}
+        plan = recipe(folder, text, adapter=replace(LORA, dropout=0.0), run=run)
+        made[mode] = load(train(plan, tmp_path / mode))
+    for name, value in trained(made["off"].model).items():
+        assert value.any(), name
+        torch.testing.assert_close(trained(made["on"].model)[name], value, rtol=1e-3, atol=1e-4)
+    plain = made["on"].generate("ab", max_tokens=12, temperature=0)
+    assert made["on"].compile().generate("ab", max_tokens=12, temperature=0) == plain
+
+
 @pytest.mark.parametrize(
     "part",
     [{"adapter": LORA}, {"frozen": ("input.**", "blocks.0.**")}, {}],
