@@ -31,6 +31,7 @@ class Step:
         decodes = isinstance(self.part, NextToken) or named.get("cache") is not None
         if not decodes or x_BLD.shape[:2] != (1, 1) or torch.is_grad_enabled():
             return self.plain(x_BLD, *others, **named)
+        x_BLD = x_BLD.clone()  # a row out of a larger tensor would be compiled once more
         try:
             return self.quick(self.part, x_BLD, *others, **named)
         except torch._dynamo.exc.Unsupported:

@@ -107,18 +107,18 @@ def test_reading_gives_the_last_row_and_edits_of_logits_keep_their_place(name):
     model, tokens_BL = MODELS[name], tokens(2, LENGTH)
     expected_BV = model(tokens_BL)[:, -1]
 
-    def read_BV(parts: list[int]) -> torch.Tensor:
+    def read(parts: list[int]) -> torch.Tensor:
         state = model.start()
         *before, last = tokens_BL.split(parts, dim=1)
         for part_BL in before:
             model.features(part_BL, state=state)
         return model.read(last, state)[:, 0]
 
-    torch.testing.assert_close(read_BV([LENGTH]), expected_BV, **NEAR)
-    torch.testing.assert_close(read_BV([3, 5]), expected_BV, **NEAR)
+    torch.testing.assert_close(read([LENGTH]), expected_BV, **NEAR)
+    torch.testing.assert_close(read([3, 5]), expected_BV, **NEAR)
     for position, change in [(LENGTH - 1, 1.0), (LENGTH - 2, 0.0)]:
         with study.edit(model, {"logits": study.add(1.0, positions=[position])}):
-            torch.testing.assert_close(read_BV([3, 5]), expected_BV + change, **NEAR)
+            torch.testing.assert_close(read([3, 5]), expected_BV + change, **NEAR)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from cutaway import spec, study
@@ -120,6 +121,18 @@ def test_one_model_s_graphs_are_not_counted_among_another_s(monkeypatch):
         model = drawn("gpt2")
         compile_steps(model)
         assert logits(model, [1, 2, 3, 4, 5, 6]).isfinite().all(), "the first step, and one for any length"
+
+
+@pytest.mark.slow
+def test_a_second_answer_takes_the_graphs_of_the_first():
+    model = drawn("small")
+    compile_steps(model)
+    counters.clear()
+    for prompt in ([1, 2, 3], [4] * 20):
+        rows = Decoding(model, [prompt], max_tokens=12, sampling=GREEDY)
+        for _ in range(12):
+            rows.advance()
+    assert counters["stats"]["unique_graphs"] == 2, "a block's and the head's"
 
 
 @pytest.mark.parametrize("bias", [False, True])
