@@ -1,10 +1,11 @@
 """Causal attention in blocks of queries, each against the keys up to its end: Algorithm 4 by plain products.
 
 For bf16 on a CPU torch's fused kernel is the slower one (LOG.md); this leaves out most of the future. It is
-an operator of its own, so that the compiler calls it as it stands and does not unroll its blocks.
+an operator of its own, so that the compiler calls it as it stands and does not unroll its blocks. (It keeps
+graphs on disk by the operators' names: who changes what they take or return renames both.)
 
 B batch   L position   H head   K head width   l queries of a block   m keys up to the block's end
-E the blocks' patterns (l, m), one after the other
+N head of a row (B * H)   E the blocks' patterns (l, m), one after the other
 """
 
 import torch
@@ -27,43 +28,42 @@ def unpack(pattern_EBH: Tensor, length: int) -> Tensor:
     return pattern_BHLL
 
 
-@torch.library.custom_op("cutaway::blocked_causal", mutates_args=())
+@torch.library.custom_op("cutaway::causal_in_blocks", mutates_args=())
 def blocked_causal(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """The mix and the packed pattern; gradients flow through the mix."""
     B, H, L, _ = q_BHLK.shape
     mix_BHLK = torch.empty_like(q_BHLK)
     pattern_EBH = q_BHLK.new_empty(packed_size(L), B, H)
+    q_NLK, k_NLK, v_NLK = side_by_side(q_BHLK, scale), side_by_side(k_BHLK), side_by_side(v_BHLK)
+    future_ll = torch.full((QUERIES, QUERIES), float("-inf"), dtype=q_BHLK.dtype, device=q_BHLK.device).triu(
+        1
+    )
     for (begin, end), pattern_BHlm in zip(blocks(L), views(pattern_EBH, L), strict=True):
-        scores_BHlm = (q_BHLK[:, :, begin:end] * scale) @ k_BHLK[:, :, :end].mT
-        future_ll = torch.ones(end - begin, end - begin, dtype=torch.bool, device=q_BHLK.device).triu(1)
-        scores_BHlm[..., begin:].masked_fill_(future_ll, float("-inf"))
-        torch.softmax(scores_BHlm, -1, out=pattern_BHlm)
-        mix_BHLK[:, :, begin:end] = pattern_BHlm @ v_BHLK[:, :, :end]
+        scores_Nlm = q_NLK[:, begin:end] @ k_NLK[:, :end].mT
+        scores_Nlm[..., begin:] += future_ll[: end - begin, : end - begin]
+        pattern_Nlm = pattern_BHlm.flatten(0, 1)
+        torch.softmax(scores_Nlm, -1, out=pattern_Nlm)
+        mix_BHLK[:, :, begin:end] = (pattern_Nlm @ v_NLK[:, :end]).unflatten(0, (B, H))
     return mix_BHLK, pattern_EBH
 
 
-@torch.library.custom_op("cutaway::blocked_causal_backward", mutates_args=())
-def blocked_causal_backward(
-    grad_BHLK: Tensor,
-    q_BHLK: Tensor,
-    k_BHLK: Tensor,
-    v_BHLK: Tensor,
-    mix_BHLK: Tensor,
-    pattern_EBH: Tensor,
-    scale: float,
+@torch.library.custom_op("cutaway::causal_in_blocks_gradients", mutates_args=())
+def blocked_causal_gradients(
+    grad_BHLK: Tensor, q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, pattern_EBH: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v; the softmax's needs only its output (Dao et al. 2022, appendix B)."""
-    L = q_BHLK.size(2)
-    q_grad, k_grad, v_grad = torch.empty_like(q_BHLK), torch.zeros_like(k_BHLK), torch.zeros_like(v_BHLK)
-    mean_BHL1 = (grad_BHLK * mix_BHLK).sum(-1, keepdim=True)
+    """Gradients of q, k and v; the softmax's needs only its output."""
+    B, H, L, _ = q_BHLK.shape
+    q_NLK, k_NLK = side_by_side(q_BHLK, scale), side_by_side(k_BHLK, scale)
+    v_NLK, grad_NLK = side_by_side(v_BHLK), side_by_side(grad_BHLK)
+    q_grad, k_grad, v_grad = torch.empty_like(q_BHLK), torch.zeros_like(k_NLK), torch.zeros_like(v_NLK)
     for (begin, end), pattern_BHlm in zip(blocks(L), views(pattern_EBH, L), strict=True):
-        grad_BHlK = grad_BHLK[:, :, begin:end]
-        slope_BHlm = grad_BHlK @ v_BHLK[:, :, :end].mT
-        slope_BHlm.sub_(mean_BHL1[:, :, begin:end]).mul_(pattern_BHlm).mul_(scale)
-        v_grad[:, :, :end] += pattern_BHlm.mT @ grad_BHlK
-        k_grad[:, :, :end] += slope_BHlm.mT @ q_BHLK[:, :, begin:end]
-        q_grad[:, :, begin:end] = slope_BHlm @ k_BHLK[:, :, :end]
-    return q_grad, k_grad, v_grad
+        pattern_Nlm, grad_NlK = pattern_BHlm.flatten(0, 1), grad_NLK[:, begin:end]
+        slope_Nlm = grad_NlK @ v_NLK[:, :end].mT
+        slope_Nlm = torch.ops.aten._softmax_backward_data(slope_Nlm, pattern_Nlm, -1, slope_Nlm.dtype)
+        v_grad[:, :end] += pattern_Nlm.mT @ grad_NlK
+        k_grad[:, :end] += slope_Nlm.mT @ q_NLK[:, begin:end]
+        q_grad[:, :, begin:end] = (slope_Nlm @ k_NLK[:, :end]).unflatten(0, (B, H))
+    return q_grad, k_grad.unflatten(0, (B, H)), v_grad.unflatten(0, (B, H))
 
 
 @blocked_causal.register_fake
@@ -72,19 +72,19 @@ def _(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, scale: float) -> tuple[Ten
     return torch.empty_like(q_BHLK), q_BHLK.new_empty(packed_size(L), B, H)
 
 
-@blocked_causal_backward.register_fake
-def _(grad_BHLK, q_BHLK, k_BHLK, v_BHLK, mix_BHLK, pattern_EBH, scale):
-    return torch.empty_like(q_BHLK), torch.empty_like(k_BHLK), torch.empty_like(v_BHLK)
+@blocked_causal_gradients.register_fake
+def _(grad_BHLK, q_BHLK, k_BHLK, v_BHLK, pattern_EBH, scale):
+    return torch.empty_like(q_BHLK), k_BHLK.new_empty(k_BHLK.shape), v_BHLK.new_empty(v_BHLK.shape)
 
 
 def _remember(ctx, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
     q_BHLK, k_BHLK, v_BHLK, ctx.scale = inputs
-    ctx.save_for_backward(q_BHLK, k_BHLK, v_BHLK, *output)
+    ctx.save_for_backward(q_BHLK, k_BHLK, v_BHLK, output[1])
     ctx.mark_non_differentiable(output[1])
 
 
 def _backward(ctx, grad_BHLK: Tensor, unused: Tensor | None) -> tuple[Tensor | None, ...]:
-    return *blocked_causal_backward(grad_BHLK, *ctx.saved_tensors, ctx.scale), None
+    return *blocked_causal_gradients(grad_BHLK, *ctx.saved_tensors, ctx.scale), None
 
 
 blocked_causal.register_autograd(_backward, setup_context=_remember)
@@ -93,6 +93,12 @@ blocked_causal.register_autograd(_backward, setup_context=_remember)
 def blocks(length: int) -> list[tuple[int, int]]:
     """Where the blocks of queries begin and end."""
     return [(begin, min(begin + QUERIES, length)) for begin in range(0, length, QUERIES)]
+
+
+def side_by_side(x_BHLK: Tensor, scale: float = 1.0) -> Tensor:
+    """The heads of all rows one after the other in memory (N, L, K), so that slices need no copy."""
+    x_BHLK = x_BHLK.contiguous()
+    return (x_BHLK if scale == 1.0 else x_BHLK * scale).flatten(0, 1)
 
 
 def packed_size(length: int) -> int:

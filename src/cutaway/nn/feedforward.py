@@ -3,6 +3,7 @@
 B batch   L position   D width   F hidden
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -37,7 +38,14 @@ class ReluSquared(torch.autograd.Function):
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU by its tanh approximation, as GPT-2 has it."""
+    """GELU by its tanh approximation, as GPT-2 has it.
+
+    Compiled for a processor the same number is written as x sigmoid(2 z), which takes half the time of
+    x (1 + tanh z) / 2.
+    """
+    if torch.compiler.is_compiling() and x.device.type == "cpu":
+        fine = x.to(torch.promote_types(x.dtype, torch.float32))
+        return (fine * torch.sigmoid(math.sqrt(8 / math.pi) * (fine + 0.044715 * fine**3))).to(x.dtype)
     return F.gelu(x, approximate="tanh")
 
 
