@@ -1,18 +1,23 @@
 """Same initial weights, same text, same optimizer: how far is our training from Hugging Face's in fp32?
 
-The noise that bf16 may have is the largest distance of Hugging Face's own bf16 autocast from its fp32 curve;
-ours must not be further away. Where the processor has no bf16, its fp32 compiled is held against its eager.
+The noise that bf16 may have is how far Hugging Face's own bf16 gets from its fp32, by autocast and with bf16
+weights. Where the processor has no bf16, its fp32 compiled is held against its eager. Both the median and
+the largest distance are told: where a step goes wrong and the next one mends it, as one does here (the loss
+of the 18th is 14), every difference grows a hundredfold for that step.
 """
 
 import tempfile
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
+from statistics import median
 
 from benchmarks.figure import Figure
 from benchmarks.process import Plan
 from benchmarks.session import Session
 
 STEPS = 20
+STATISTICS = {"median": median, "largest": max}
 
 
 def run(session: Session) -> list[Figure]:
@@ -33,26 +38,27 @@ def figures(session: Session, weights: str) -> list[Figure]:
         arguments = dict(precision=precision, compiled=compiled, **given)
         return session.peer(f"Hugging Face {precision}", "huggingface", "training_step", **arguments)
 
-    halved = "bf16" in session.precisions
-    noisy = "bf16 autocast" if halved else "fp32 compiled"
     exact = losses(session, peer("fp32"), STEPS)
-    rounded = losses(session, peer("autocast") if halved else peer("fp32", compiled=True), STEPS)
-    if not exact or not rounded:
+    noisy = {f"bf16 {kind}": peer(kind.replace("weights", "bf16")) for kind in ("autocast", "weights")}
+    if "bf16" not in session.precisions:
+        noisy = {"fp32 compiled": peer("fp32", compiled=True)}
+    rounded = {name: losses(session, plan, STEPS) for name, plan in noisy.items()}
+    if not exact or not all(rounded.values()):
         return []
     found = []
     for precision in session.precisions:
         plan = session.ours(precision, "training_step", precision=precision, compiled=True, **given)
         curve = losses(session, plan, STEPS)
-        if curve:
+        for (name, noise), (said, statistic) in product(rounded.items(), STATISTICS.items()) if curve else ():
             figure = Figure(
-                name=f"loss_curve.{precision}",
-                ours=distance(curve, exact),
-                peer=distance(rounded, exact),
-                unit="nats, largest distance",
+                name=f"loss_curve.{precision}.{said}_beside_{name.replace(' ', '_')}",
+                ours=statistic(distances(curve, exact)),
+                peer=statistic(distances(noise, exact)),
+                unit=f"nats, {said} distance",
                 better="less",
                 repeats=len(curve),
-                peer_name=f"ours against Hugging Face {noisy}, both from its fp32",
-                facts={"curve": curve, "fp32": exact, noisy: rounded},
+                peer_name=f"ours against Hugging Face {name}, both from its fp32",
+                facts={"curve": curve, "fp32": exact, name: noise},
             )
             found.append(figure)
     return found
@@ -63,5 +69,5 @@ def losses(session: Session, plan: Plan, steps: int) -> list[float]:
         return children[plan.name].call(steps)["values"] if children else []
 
 
-def distance(curve: list[float], yardstick: list[float]) -> float:
-    return max(abs(one - other) for one, other in zip(curve, yardstick, strict=True))
+def distances(curve: list[float], yardstick: list[float]) -> list[float]:
+    return [abs(one - other) for one, other in zip(curve, yardstick, strict=True)]

@@ -1,5 +1,7 @@
 """Normalisation: Algorithm 6 of Phuong & Hutter (2022), which has no epsilon; here eps is part of the record.
 
+The gain may be finer than what it scales: what comes out is as coarse as what went in.
+
 D width; E any leading axes, flat or not
 """
 
@@ -29,7 +31,7 @@ class LayerNorm(nn.Module):
             normalized = tap("normalized", (x - x.mean(-1, keepdim=True)) / scale)
             if tap.edits("scale", "normalized"):
                 open_ = normalized * self.weight
-                return tap("out", open_ if self.bias is None else open_ + self.bias)
+                return tap("out", (open_ if self.bias is None else open_ + self.bias).to(x.dtype))
         return tap("out", F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps))
 
 
@@ -49,7 +51,7 @@ class RMSNorm(nn.Module):
             scale = tap("scale", (x.square().mean(-1, keepdim=True) + self.eps).sqrt())
             normalized = tap("normalized", x / scale)
             if tap.edits("scale", "normalized"):
-                return tap("out", normalized * gain)
+                return tap("out", (normalized * gain).to(x.dtype))
         return tap("out", RootMeanSquare.apply(x, gain, self.eps))
 
 
@@ -61,11 +63,15 @@ class RootMeanSquare(torch.autograd.Function):
         """(..., D), (D,) -> (..., D)."""
         ctx.save_for_backward(x, gain_D)
         ctx.eps = eps
-        return F.rms_norm(x, gain_D.shape, gain_D, eps)
+        if gain_D.dtype == x.dtype:
+            return F.rms_norm(x, gain_D.shape, gain_D, eps)
+        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=gain_D.dtype).square()
+        return (x * (square / x.size(-1) + eps).rsqrt()).mul_(gain_D).to(x.dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:  # pyrefly: ignore[bad-override]
         x, gain_D = ctx.saved_tensors
+        gain_D = gain_D.to(x.dtype)
         fine = torch.promote_types(x.dtype, torch.float32)
         square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=fine).square()
         inverse = (square / x.size(-1) + ctx.eps).rsqrt()

@@ -3,6 +3,9 @@
 The weights that are stepped, saved and evaluated are fp32. The working copy computes; its gradients are
 added to the masters' in fp32, and after each step it takes the masters' values again. In fp32 the two are
 one. Both are on one device. What stands still is copied once.
+
+The gains of norms stay fp32 in the copy: near 1 the numbers of bf16 are 2^-7 apart, more than many steps
+move a gain, and the loss fell the slower for it (LOG.md).
 """
 
 import copy
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cutaway.models import AnyModel
+from cutaway.nn.norm import LayerNorm, RMSNorm
 
 
 class Working:
@@ -18,7 +22,7 @@ class Working:
 
     def __init__(self, master: AnyModel, dtype: torch.dtype):
         self.master = master
-        self.model = master if dtype == torch.float32 else copy.deepcopy(master).to(dtype)
+        self.model = master if dtype == torch.float32 else _coarse(master, dtype)
         self.dtype, self.device = dtype, next(master.parameters()).device
         self._masters: list[Tensor] = [p for p in master.parameters() if p.requires_grad]
         self._copies: list[Tensor] = [p for p in self.model.parameters() if p.requires_grad]
@@ -58,3 +62,12 @@ class Working:
         """Drop the gradients."""
         for parameter in (*self._masters, *self._copies):
             parameter.grad = None
+
+
+def _coarse(master: AnyModel, dtype: torch.dtype) -> AnyModel:
+    """A copy of the model in `dtype`, but for its norms."""
+    model = copy.deepcopy(master).to(dtype)
+    for module in model.modules():
+        if isinstance(module, LayerNorm | RMSNorm):
+            module.to(torch.float32)
+    return model

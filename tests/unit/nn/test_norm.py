@@ -32,6 +32,20 @@ def test_rms_norm_is_torchs():
     assert torch.equal(norm(x), other(x))
 
 
+@pytest.mark.parametrize("plan", [spec.LayerNorm(), spec.RMSNorm(), spec.RMSNorm(offset=1.0)])
+def test_a_gain_finer_than_what_it_scales_leaves_that_as_it_is(plan):
+    norm, coarse = made(plan).float(), x.bfloat16().requires_grad_()
+    fine = coarse.detach().float().requires_grad_()
+    out, want = norm(coarse), norm(fine)
+    opened = norm(coarse, Recorder(changes={"scale": Scale(torch.tensor(1.0))}))
+    assert out.dtype == opened.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), want, rtol=2**-8, atol=1e-6)
+    torch.testing.assert_close(opened.float(), want, rtol=2**-5, atol=2**-5)
+    grads = [torch.autograd.grad(y.sum(), [a, *norm.parameters()]) for y, a in ((out, coarse), (want, fine))]
+    for got, wanted in zip(*grads, strict=True):
+        torch.testing.assert_close(got.float(), wanted, rtol=2**-5, atol=2**-5)
+
+
 def test_offset_one_is_gemmas_gain():
     norm = made(spec.RMSNorm(eps=1e-3, offset=1.0))
     want = x / (x.square().mean(-1, keepdim=True) + 1e-3).sqrt() * (1 + norm.weight)

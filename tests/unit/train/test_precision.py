@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cutaway.models import build
-from cutaway.spec.presets import quick
+from cutaway.spec.presets import gpt2, quick
 from cutaway.train.precision import Working
 
 PLAN = quick(layers=1, width=16, heads=2, vocab=11)
@@ -21,7 +21,8 @@ def test_in_bf16_the_masters_stay_fp32_under_their_own_names():
     working = Working(master, torch.bfloat16)
     assert [name for name, _ in working.master.named_parameters()] == names
     assert {p.dtype for p in working.master.parameters()} == {torch.float32}
-    assert {p.dtype for p in working.model.parameters()} == {torch.bfloat16}
+    for name, parameter in working.model.named_parameters():
+        assert parameter.dtype == (torch.float32 if "norm" in name else torch.bfloat16), name
     assert not {id(p) for p in working.model.parameters()} & {id(p) for p in working.master.parameters()}
 
 
@@ -32,7 +33,19 @@ def test_refresh_derives_the_copy_from_the_masters():
             master.add_(0.123)
     working.refresh()
     for master, copy in zip(working.master.parameters(), working.model.parameters(), strict=True):
-        assert torch.equal(master.to(torch.bfloat16), copy)
+        assert torch.equal(master.to(copy.dtype), copy)
+
+
+@pytest.mark.parametrize("preset", [quick, gpt2])
+def test_in_bf16_a_gain_moves_by_less_than_the_steps_of_bf16(preset):
+    working = Working(build(preset(layers=1, width=16, heads=2, vocab=11)), torch.bfloat16)
+    tokens = torch.arange(11)[None]
+    before = working.model(tokens)
+    with torch.no_grad():
+        working.model.get_parameter("final_norm.weight")[:] = 1.003  # 1 in bf16
+    after = working.model(tokens)
+    assert before.dtype == after.dtype == torch.bfloat16
+    assert not torch.equal(before, after)
 
 
 def test_gradients_are_summed_in_fp32():
