@@ -32,7 +32,8 @@ class LayerNorm(nn.Module):
             if tap.edits("scale", "normalized"):
                 open_ = normalized * self.weight
                 return tap("out", (open_ if self.bias is None else open_ + self.bias).to(x.dtype))
-        return tap("out", F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps))
+        fine = x if x.device.type == "cpu" else x.to(self.weight.dtype)  # a GPU's kernel takes one type
+        return tap("out", F.layer_norm(fine, self.weight.shape, self.weight, self.bias, self.eps).to(x.dtype))
 
 
 @computes(spec.RMSNorm)
@@ -65,7 +66,8 @@ class RootMeanSquare(torch.autograd.Function):
         ctx.eps = eps
         if gain_D.dtype == x.dtype:
             return F.rms_norm(x, gain_D.shape, gain_D, eps)
-        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=gain_D.dtype).square()
+        fine = torch.promote_types(x.dtype, gain_D.dtype)
+        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=fine).square()
         return (x * (square / x.size(-1) + eps).rsqrt()).mul_(gain_D).to(x.dtype)
 
     @staticmethod

@@ -1,8 +1,8 @@
 """Losses: of predicted tokens, without ever holding their probabilities in full precision, and of classes.
 
-The gradient of a softmax cross-entropy is softmax minus one-hot: it is written over the logits, a block of
-rows at a time, so the largest buffer is (E, V) in the model's own precision. The usual way makes four of
-them, two in fp32.
+The gradient of a softmax cross-entropy is softmax minus one-hot: it is made going forward, a block of rows at
+a time, so the largest buffer is (E, V) in the model's own precision. The usual way makes four of them, two in
+fp32.
 
 B batch   L position   D width   V vocabulary   C class   E predictions in a row (B * L)   e some of them
 """
@@ -104,7 +104,7 @@ def _head_loss(model: AnyModel, x_ED: Tensor, targets_E: Tensor, total: int, smo
 
 class LinearCrossEntropy(torch.autograd.Function):
     """sum over rows of -log softmax(x W^T)[target], divided by `total`; the logits' gradient is made going
-    forward. In bf16 a row's loss is as exact as a probability in bf16: to 2^-8 nats.
+    forward. In bf16 both are as exact as bf16 is, also where the target is all but certain.
     """
 
     @staticmethod
@@ -124,12 +124,12 @@ class LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx, scale: Tensor):  # pyrefly: ignore[bad-override]
         x_ED, weight_VD, gradient_EV, scored_E = ctx.saved_tensors
-        share_E1 = (scored_E * (scale / ctx.total))[:, None].to(x_ED.dtype)
+        share_E1 = (scored_E * (scale / ctx.total))[:, None]
         x_grad = weight_grad = None
         if ctx.needs_input_grad[0]:
             x_grad = (gradient_EV @ weight_VD).mul_(share_E1)
         if ctx.needs_input_grad[1]:
-            weight_grad, x_ED = torch.empty_like(weight_VD), x_ED * share_E1
+            weight_grad, x_ED = torch.empty_like(weight_VD), (x_ED * share_E1).to(x_ED.dtype)
             columns = zip(gradient_EV.split(COLUMNS, 1), weight_grad.split(COLUMNS), strict=True)
             for gradient_Ev, grad_vD in columns:
                 torch.mm(gradient_Ev.mT, x_ED, out=grad_vD)
@@ -144,13 +144,18 @@ def _to_gradient(
     torch.softmax(logits_eV, 1, out=gradient_eV)
     fine = torch.float64 if logits_eV.dtype == torch.float64 else torch.float32
     targets = torch.arange(len(targets_e), device=targets_e.device), targets_e.clamp(min=0)
+    target_e = logits_eV[targets].to(fine)
     whole_e = logits_eV.amax(1).to(fine) - gradient_eV.amax(1).to(fine).log()  # log of the sum of exponents
-    wanted_e = logits_eV[targets].to(fine) * (1 - smoothing)
+    gradient_eV[targets] = 0
+    rest_e = gradient_eV.sum(1)  # 1 - p of the target, exact where p itself would be rounded to 1
+    nats_e = torch.where(rest_e < 0.5, -torch.log1p(-rest_e.to(fine)), whole_e - target_e)
     if smoothing:
-        wanted_e += logits_eV.mean(1, dtype=fine) * smoothing
-        gradient_eV -= smoothing / logits_eV.size(1)
-    gradient_eV[targets] -= 1 - smoothing
-    return whole_e - wanted_e
+        even = smoothing / logits_eV.size(1)
+        nats_e += smoothing * (target_e - logits_eV.mean(1, dtype=fine))
+        gradient_eV -= even
+        rest_e = rest_e - smoothing + even
+    gradient_eV[targets] = -rest_e
+    return nats_e
 
 
 @torch.no_grad()

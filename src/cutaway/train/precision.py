@@ -4,7 +4,7 @@ The weights that are stepped, saved and evaluated are fp32. The working copy com
 added to the masters' in fp32, and after each step it takes the masters' values again. In fp32 the two are
 one. Both are on one device. What stands still is copied once.
 
-The gains of norms stay fp32 in the copy: near 1 the numbers of bf16 are 2^-7 apart, more than many steps
+What norms learn stays fp32 in the copy: above 1 the numbers of bf16 are 2^-7 apart, more than many steps
 move a gain, and the loss fell the slower for it (LOG.md).
 """
 
@@ -67,7 +67,8 @@ class Working:
 def _coarse(master: AnyModel, dtype: torch.dtype) -> AnyModel:
     """A copy of the model in `dtype`, but for its norms."""
     model = copy.deepcopy(master).to(dtype)
-    for module in model.modules():
+    for small, module in zip(model.modules(), master.modules(), strict=True):
         if isinstance(module, LayerNorm | RMSNorm):
-            module.to(torch.float32)
+            for name, parameter in module.named_parameters():
+                small.get_parameter(name).data = parameter.detach().clone()
     return model

@@ -40,12 +40,34 @@ def both(targets, total, scale=1.0):
 @pytest.mark.parametrize("rows", [1, 2, 100], ids="rows{}".format)
 def test_equals_torch_for_every_pattern_of_unscored_targets(rows, monkeypatch):
     monkeypatch.setattr(loss_module, "BLOCK_NUMBERS", rows * V)
+    monkeypatch.setattr(loss_module, "ROWS", rows)
+    monkeypatch.setattr(loss_module, "COLUMNS", 2 * rows)
     _, _, targets = problem()
     for pattern in PATTERNS:
         some = targets.masked_fill(~torch.tensor(pattern), IGNORE)
         ours, theirs = both(some, total=max(1, sum(pattern)), scale=1.7)
         for one, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("sure", [0.0, 4.0, 7.0, 9.0])
+def test_in_bf16_a_target_that_is_nearly_certain_keeps_its_loss_and_its_gradient(sure, smoothing):
+    """A probability of 0.998 and more is 1 in bf16: what is left of it must not be found by subtraction."""
+    generator = torch.Generator().manual_seed(2)
+    rows, vocab = 300, 64
+    logits = torch.randn(rows, vocab, generator=generator).bfloat16()
+    targets = torch.randint(vocab, (rows,), generator=generator)
+    logits[torch.arange(rows), targets] += sure
+    coarse = logits.clone().requires_grad_()
+    fine = logits.double().requires_grad_()
+    value = LinearCrossEntropy.apply(coarse, torch.eye(vocab).bfloat16(), targets, rows, smoothing)
+    want = F.cross_entropy(fine, targets, label_smoothing=smoothing)
+    value.backward()
+    want.backward()
+    assert value.dtype == torch.float32 and coarse.grad is not None and fine.grad is not None
+    torch.testing.assert_close(value.double(), want, rtol=2e-3, atol=1e-6)
+    assert (coarse.grad.double() - fine.grad).norm() < 2**-7 * fine.grad.norm()
 
 
 def test_a_planted_mistake_is_found(monkeypatch):

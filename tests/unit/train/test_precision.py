@@ -48,6 +48,16 @@ def test_in_bf16_a_gain_moves_by_less_than_the_steps_of_bf16(preset):
     assert not torch.equal(before, after)
 
 
+def test_in_bf16_a_norm_that_stands_still_keeps_its_own_numbers():
+    master = build(PLAN)
+    with torch.no_grad():
+        master.get_parameter("final_norm.weight").fill_(1.003)
+    for parameter in master.parameters():
+        parameter.requires_grad_(False)
+    working = Working(master, torch.bfloat16)
+    assert bool((working.model.get_parameter("final_norm.weight") == 1.003).all())
+
+
 def test_gradients_are_summed_in_fp32():
     """256 + 1 is 256 in bf16: a sum that was kept there would lose every part but the first."""
     working = Working(build(PLAN), torch.bfloat16)
