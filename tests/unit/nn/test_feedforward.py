@@ -58,3 +58,17 @@ def test_gated():
     torch.testing.assert_close(ffn(x), want, rtol=0, atol=1e-12)
     swapped = ffn.down(F.silu(ffn.up(x)) * ffn.gate(x))
     assert (ffn(x) - swapped).abs().max() > 1e-3
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_gelu_by_tanh_is_the_same_where_it_is_compiled(dtype):
+    act = ACTIVATIONS["gelu_tanh"]
+    numbers = torch.linspace(-8, 8, 401, dtype=torch.float64).to(dtype)
+    want, found = numbers.double().requires_grad_(), numbers.clone().requires_grad_()
+    out = torch.compile(act, backend="aot_eager", fullgraph=True)(found)
+    near = dict(rtol=2**-7, atol=2**-9) if dtype == torch.bfloat16 else dict(rtol=0, atol=1e-12)
+    torch.testing.assert_close(out.double(), act(want), **near)
+    (grad,) = torch.autograd.grad(out.sum(), [found])
+    (wanted,) = torch.autograd.grad(act(want).sum(), [want])
+    torch.testing.assert_close(grad.double(), wanted, **near)
