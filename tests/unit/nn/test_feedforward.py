@@ -65,7 +65,7 @@ def test_gated():
 def test_gelu_by_tanh_is_the_same_where_it_is_compiled(dtype):
     act = ACTIVATIONS["gelu_tanh"]
     numbers = torch.linspace(-8, 8, 401, dtype=torch.float64).to(dtype)
-    want, found = numbers.double().requires_grad_(), numbers.clone().requires_grad_()
+    want, found = (numbers.to(kind, copy=True).requires_grad_() for kind in (torch.float64, dtype))
     out = torch.compile(act, backend="aot_eager", fullgraph=True)(found)
     near = dict(rtol=2**-7, atol=2**-9) if dtype == torch.bfloat16 else dict(rtol=0, atol=1e-12)
     torch.testing.assert_close(out.double(), act(want), **near)
