@@ -39,8 +39,9 @@ def figures(session: Session, weights: str) -> list[Figure]:
         return session.peer(f"Hugging Face {precision}", "huggingface", "training_step", **arguments)
 
     exact = losses(session, peer("fp32"), STEPS)
-    noisy = {f"bf16 {kind}": peer(kind.replace("weights", "bf16")) for kind in ("autocast", "weights")}
-    if "bf16" not in session.precisions:
+    if "bf16" in session.precisions:
+        noisy = {"bf16 autocast": peer("autocast"), "bf16 weights": peer("bf16")}
+    else:
         noisy = {"fp32 compiled": peer("fp32", compiled=True)}
     rounded = {name: losses(session, plan, STEPS) for name, plan in noisy.items()}
     if not exact or not all(rounded.values()):
@@ -49,7 +50,9 @@ def figures(session: Session, weights: str) -> list[Figure]:
     for precision in session.precisions:
         plan = session.ours(precision, "training_step", precision=precision, compiled=True, **given)
         curve = losses(session, plan, STEPS)
-        for (name, noise), (said, statistic) in product(rounded.items(), STATISTICS.items()) if curve else ():
+        if not curve:
+            continue
+        for (name, noise), (said, statistic) in product(rounded.items(), STATISTICS.items()):
             figure = Figure(
                 name=f"loss_curve.{precision}.{said}_beside_{name.replace(' ', '_')}",
                 ours=statistic(distances(curve, exact)),

@@ -58,9 +58,9 @@ def candidates(session: Session) -> dict[str, list[Plan]]:
 
 
 def modes(session: Session, module: str, precisions: tuple[str, ...]) -> list[Plan]:
-    """Every precision of one side that is asked for or the processor has kernels for, eager and compiled."""
+    """Every precision of one side that the session measures (autocast is to bf16), eager and compiled."""
     plans = []
-    able = [p for p in precisions if ("fp32" if p == "fp32" else "bf16") in session.precisions]
+    able = [p for p in precisions if p.replace("autocast", "bf16") in session.precisions]
     for precision, compiled in product(able, (False, True)):
         name = f"{precision} {'compiled' if compiled else 'eager'}"
         given = dict(shape=asdict(session.shape), precision=precision, compiled=compiled)

@@ -35,9 +35,7 @@ def blocked_causal(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, scale: float)
     mix_BHLK = torch.empty_like(q_BHLK)
     pattern_EBH = q_BHLK.new_empty(packed_size(L), B, H)
     q_NLK, k_NLK, v_NLK = side_by_side(q_BHLK, scale), side_by_side(k_BHLK), side_by_side(v_BHLK)
-    future_ll = torch.full((QUERIES, QUERIES), float("-inf"), dtype=q_BHLK.dtype, device=q_BHLK.device).triu(
-        1
-    )
+    future_ll = q_BHLK.new_full((QUERIES, QUERIES), float("-inf")).triu(1)
     for (begin, end), pattern_BHlm in zip(blocks(L), views(pattern_EBH, L), strict=True):
         scores_Nlm = q_NLK[:, begin:end] @ k_NLK[:, :end].mT
         scores_Nlm[..., begin:] += future_ll[: end - begin, : end - begin]

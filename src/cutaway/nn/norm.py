@@ -67,16 +67,14 @@ class RootMeanSquare(torch.autograd.Function):
         if gain_D.dtype == x.dtype:
             return F.rms_norm(x, gain_D.shape, gain_D, eps)
         fine = torch.promote_types(x.dtype, gain_D.dtype)
-        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=fine).square()
-        return (x * (square / x.size(-1) + eps).rsqrt()).mul_(gain_D).to(x.dtype)
+        return (x * _inverse(x, eps, fine)).mul_(gain_D).to(x.dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:  # pyrefly: ignore[bad-override]
         x, gain_D = ctx.saved_tensors
         gain_D = gain_D.to(x.dtype)
         fine = torch.promote_types(x.dtype, torch.float32)
-        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=fine).square()
-        inverse = (square / x.size(-1) + ctx.eps).rsqrt()
+        inverse = _inverse(x, ctx.eps, fine)
         product = grad * x
         gain_grad_D = None
         if ctx.needs_input_grad[1]:
@@ -84,3 +82,9 @@ class RootMeanSquare(torch.autograd.Function):
         along = (product @ gain_D)[..., None] * inverse**3 / x.size(-1)
         x_grad = (grad * gain_D).mul_(inverse.to(x.dtype)).addcmul_(x, along.to(x.dtype), value=-1)
         return x_grad, gain_grad_D, None
+
+
+def _inverse(x: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+    """1 / sqrt(mean(x^2) + eps): (..., D) -> (..., 1) in `dtype`."""
+    square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=dtype).square()
+    return (square / x.size(-1) + eps).rsqrt()

@@ -129,10 +129,10 @@ class LinearCrossEntropy(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             x_grad = (gradient_EV @ weight_VD).mul_(share_E1)
         if ctx.needs_input_grad[1]:
-            weight_grad, x_ED = torch.empty_like(weight_VD), (x_ED * share_E1).to(x_ED.dtype)
+            weight_grad, shared_ED = torch.empty_like(weight_VD), (x_ED * share_E1).to(x_ED.dtype)
             columns = zip(gradient_EV.split(COLUMNS, 1), weight_grad.split(COLUMNS), strict=True)
             for gradient_Ev, grad_vD in columns:
-                torch.mm(gradient_Ev.mT, x_ED, out=grad_vD)
+                torch.mm(gradient_Ev.mT, shared_ED, out=grad_vD)
         return x_grad, weight_grad, None, None, None
 
 
@@ -142,7 +142,7 @@ def _to_gradient(
     """Write the gradient of each row's loss with respect to its logits; return the losses (e,)."""
     logits_eV = x_eD @ weight_VD.mT
     torch.softmax(logits_eV, 1, out=gradient_eV)
-    fine = torch.float64 if logits_eV.dtype == torch.float64 else torch.float32
+    fine = torch.promote_types(logits_eV.dtype, torch.float32)
     targets = torch.arange(len(targets_e), device=targets_e.device), targets_e.clamp(min=0)
     target_e = logits_eV[targets].to(fine)
     whole_e = logits_eV.amax(1).to(fine) - gradient_eV.amax(1).to(fine).log()  # log of the sum of exponents
