@@ -16,6 +16,7 @@ from tests.parity.test_checkpoints import WORST_KL, kl
 
 SHAKESPEARE = Path(__file__).parents[3] / "shared/data/tinyshakespeare/input.txt"
 STEPS, LENGTH, CHUNK = 60, 64, 256
+AGREE = {"small": 1e-8, "gpt2": 1e-12}  # in float64; but transformers takes a rotation's angles in fp32
 SHAPES = {
     "small": spec.small(layers=2, width=64, heads=4, kv_heads=2, vocab=65),
     "gpt2": spec.gpt2(layers=2, width=64, heads=4, vocab=65, length=LENGTH),
@@ -52,7 +53,7 @@ def test_what_was_learned_opens_in_transformers(shape, tmp_path):
             worst = max(worst, kl(ours.model(inputs), logits))
     loss = nats / (len(ids) - 1)
     assert worst <= WORST_KL
-    assert ours.loss(text).nats == pytest.approx(loss, rel=1e-9)
+    assert ours.loss(text).nats == pytest.approx(loss, rel=AGREE[shape])
     assert cutaway.load(folder).loss(text).nats == pytest.approx(loss, rel=1e-5), (
         "in float32, from the folder"
     )

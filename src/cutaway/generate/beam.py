@@ -26,6 +26,7 @@ from cutaway.generate.prefixes import Hypothesis, Prefixes, Search
 from cutaway.generate.sample import NEVER, check_whole
 from cutaway.models.pair import Pair
 from cutaway.nn.embed import Tokens
+from cutaway.nn.heads import fine
 
 BATCH_TOKENS = 2048  # of sources, padding counted
 MOST_LOGITS = 2**24  # numbers in the scores of one step: with large vocabularies they bound the batch
@@ -134,8 +135,7 @@ def search_batch(
     tokens, totals = np.full(len(sources), search.begin), np.zeros((len(sources), 1))
     while True:
         logits = model.step(torch.from_numpy(tokens).to(device)[:, None], state)[:, -1]
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        log_probability_EV = logits.log_softmax(-1)
+        log_probability_EV = fine(logits).log_softmax(-1)
         if search.forbidden:
             log_probability_EV.index_fill_(-1, forbidden, NEVER)
         log_probability_EV = log_probability_EV[:, : search.vocab]

@@ -14,7 +14,7 @@ from cutaway.data.masking import mask_id
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError
 from cutaway.models import AnyModel, Single
-from cutaway.nn.heads import NextToken
+from cutaway.nn.heads import NextToken, fine
 
 HOLE = "[MASK]"
 
@@ -52,7 +52,7 @@ def fill(model: AnyModel, tokenizer: Tokenizer, text: str, best: int = 5) -> lis
         ids.append(mask)
     ids += [*tokenizer.encode(last).tolist(), *behind]
     device = next(model.parameters()).device
-    logits_EV = model(torch.tensor([ids], device=device))[0, places].float().cpu()
+    logits_EV = fine(model(torch.tensor([ids], device=device))[0, places]).cpu()
     found = logits_EV.softmax(-1).topk(min(best, logits_EV.size(-1)))
     return [
         [Guess(tokenizer.decode([number]), chance) for number, chance in zip(numbers, chances, strict=True)]

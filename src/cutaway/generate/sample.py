@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import ConfigError, CutawayError, LimitError, nearest
+from cutaway.nn.heads import fine
 
 NUCLEUS_FIRST = (
     1024  # a nucleus is nearly always inside the most likely thousand: no need to sort the vocabulary
@@ -90,8 +91,7 @@ class Sampler:
 
         Raises CutawayError where the logits are not finite.
         """
-        logits_BV = logits_BV if logits_BV.dtype == torch.float64 else logits_BV.float()
-        open_BE = logits_BV[:, : self.vocab]
+        open_BE = fine(logits_BV)[:, : self.vocab]
         if self.said_BV is not None:
             self.said_BV = self.said_BV.to(open_BE.device)
             open_BE = penalise(open_BE, self.said_BV, self.sampling.repetition_penalty)

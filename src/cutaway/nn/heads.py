@@ -14,6 +14,11 @@ from cutaway.nn.part import computes, part
 from cutaway.tap import Tap, off
 
 
+def fine(logits: Tensor) -> Tensor:
+    """Logits in fp32, or as they are in fp64: probabilities and losses are made of these."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 class Transform(nn.Module):
     """BERT's dense, activation, norm."""
 

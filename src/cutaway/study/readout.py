@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cutaway.errors import ConfigError, LimitError
 from cutaway.models import AnyModel, Paired, Single
+from cutaway.nn.heads import fine
 from cutaway.nn.stack import Stack
 
 NUMBERS_AT_ONCE = 1 << 24  # of logits, 64 MB: fewer rows read the vocabulary too often
@@ -20,8 +21,7 @@ def logits_of(model: AnyModel, x_BLD: Tensor) -> Iterator[Tensor]:
     """The logits (rows, V) of all positions, some rows at a time, in float32 or finer."""
     rows = max(1, NUMBERS_AT_ONCE // model.vocab_matrix.size(0))
     for some_ED in x_BLD.flatten(0, 1).split(rows):
-        logits_EV = model.head(some_ED[None], model.vocab_matrix)[0]
-        yield logits_EV if logits_EV.dtype == torch.float64 else logits_EV.float()
+        yield fine(model.head(some_ED[None], model.vocab_matrix)[0])
 
 
 def reading(model: AnyModel, x_BLD: Tensor, tokens_BL: Tensor, best: int) -> tuple[Tensor, Tensor, Tensor]:

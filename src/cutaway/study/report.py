@@ -21,6 +21,7 @@ from torch import Tensor
 import cutaway
 from cutaway import spec, store
 from cutaway.errors import LimitError
+from cutaway.nn.heads import fine
 from cutaway.study.effects import switch_off
 from cutaway.study.figures import in_words, unit_of
 from cutaway.study.history import History, read_history, rounded
@@ -107,7 +108,7 @@ class Page:
             with torch.no_grad():
                 logits_C = self.specimen.model(torch.from_numpy(self.specimen.ids)[None])[0]
             names = labels or tuple(f"class {number}" for number in range(len(logits_C)))
-            chances = sorted(zip(logits_C.float().softmax(-1).tolist(), names, strict=True), reverse=True)
+            chances = sorted(zip(fine(logits_C).softmax(-1).tolist(), names, strict=True), reverse=True)
             self.content["classes"] = [[name, rounded(chance)] for chance, name in chances]
 
     def add_lens(self) -> None:

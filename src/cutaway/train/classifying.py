@@ -23,6 +23,7 @@ from cutaway.data.tokenizer import Tokenizer, train_tokenizer
 from cutaway.errors import ConfigError, LimitError
 from cutaway.generate.decode import pad_behind
 from cutaway.models import AnyModel
+from cutaway.nn.heads import fine
 from cutaway.train.bag_of_words import bag_of_words
 from cutaway.train.loss import Batch, class_loss, logits_of
 from cutaway.train.task import Between, check_positions
@@ -128,7 +129,7 @@ class Classifying:
         for first in range(0, len(order), SENTENCES_AT_ONCE):
             between()
             batch = self._batch(part, rows, order[first : first + SENTENCES_AT_ONCE])
-            logits_BC = logits_of(model, batch.to(device)).float().cpu()
+            logits_BC = fine(logits_of(model, batch.to(device))).cpu()
             nats += F.cross_entropy(logits_BC, batch.targets, reduction="sum").item()
             right += int((logits_BC.argmax(-1) == batch.targets).sum())
         return nats / len(rows), right / len(rows)
@@ -177,5 +178,5 @@ def class_chances(
     for first in range(0, len(rows), SENTENCES_AT_ONCE):
         tokens_BL, padding_BL = pad_behind(rows[first : first + SENTENCES_AT_ONCE])
         logits_BC = model(tokens_BL.to(device), padding_BL=padding_BL.to(device))
-        chances.append(logits_BC.float().softmax(-1).cpu())
+        chances.append(fine(logits_BC).softmax(-1).cpu())
     return torch.cat(chances) if chances else torch.empty(0, 0)

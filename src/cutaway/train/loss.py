@@ -14,14 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cutaway.models import AnyModel, Pair
+from cutaway.nn.heads import fine
 from cutaway.tap import Tap, off
 
 IGNORE = -1  # a target that is not scored
 BLOCK_NUMBERS = 1 << 21  # numbers of fp32 a block works on: small enough to stay in cache
-ROWS, COLUMNS = (
-    512,
-    8192,
-)  # a block has, at least and at most: one product of all takes up to twice as long (LOG.md)
+# of a block, at least and at most: one product of all takes up to twice as long (LOG.md)
+ROWS, COLUMNS = 512, 8192
 
 
 class Batch(NamedTuple):
@@ -82,7 +81,7 @@ def class_loss(model: AnyModel, batch: Batch, total: int, smoothing: float = 0.0
     """Cross-entropy of the rows' classes in nats, summed and divided by `total`."""
     batch = batch.to(next(model.parameters()).device)
     logits_BC = logits_of(model, batch)
-    nats = F.cross_entropy(logits_BC.float(), batch.targets, reduction="sum", label_smoothing=smoothing)
+    nats = F.cross_entropy(fine(logits_BC), batch.targets, reduction="sum", label_smoothing=smoothing)
     return nats / max(total, 1)
 
 
@@ -91,7 +90,7 @@ def _head_loss(model: AnyModel, x_ED: Tensor, targets_E: Tensor, total: int, smo
     if head.bias is not None or head.plan.cap is not None:
         logits_EV = head(x_1ED, model.vocab_matrix)[0]
         nats = F.cross_entropy(
-            logits_EV.float(),
+            fine(logits_EV),
             targets_E,
             ignore_index=IGNORE,
             reduction="sum",
@@ -142,16 +141,16 @@ def _to_gradient(
     """Write the gradient of each row's loss with respect to its logits; return the losses (e,)."""
     logits_eV = x_eD @ weight_VD.mT
     torch.softmax(logits_eV, 1, out=gradient_eV)
-    fine = torch.promote_types(logits_eV.dtype, torch.float32)
+    dtype = torch.promote_types(logits_eV.dtype, torch.float32)
     targets = torch.arange(len(targets_e), device=targets_e.device), targets_e.clamp(min=0)
-    target_e = logits_eV[targets].to(fine)
-    whole_e = logits_eV.amax(1).to(fine) - gradient_eV.amax(1).to(fine).log()  # log of the sum of exponents
+    target_e = logits_eV[targets].to(dtype)
+    whole_e = logits_eV.amax(1).to(dtype) - gradient_eV.amax(1).to(dtype).log()  # log of the sum of exponents
     gradient_eV[targets] = 0
     rest_e = gradient_eV.sum(1)  # 1 - p of the target, exact where p itself would be rounded to 1
-    nats_e = torch.where(rest_e < 0.5, -torch.log1p(-rest_e.to(fine)), whole_e - target_e)
+    nats_e = torch.where(rest_e < 0.5, -torch.log1p(-rest_e.to(dtype)), whole_e - target_e)
     if smoothing:
         even = smoothing / logits_eV.size(1)
-        nats_e += smoothing * (target_e - logits_eV.mean(1, dtype=fine))
+        nats_e += smoothing * (target_e - logits_eV.mean(1, dtype=dtype))
         gradient_eV -= even
         rest_e = rest_e - smoothing + even
     gradient_eV[targets] = -rest_e
@@ -167,7 +166,7 @@ def token_losses(model: AnyModel, batch: Batch) -> Tensor:
     targets_E = batch.targets.flatten()
     losses = [
         F.cross_entropy(
-            model.head(x_eD[None], model.vocab_matrix)[0].float(),
+            fine(model.head(x_eD[None], model.vocab_matrix)[0]),
             targets_e,
             ignore_index=IGNORE,
             reduction="none",

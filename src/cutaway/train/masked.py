@@ -18,6 +18,7 @@ from cutaway.data.masking import Masks, mask_id, ordinary_ids, with_mask
 from cutaway.data.sentences import LABELLED, sentence_documents
 from cutaway.errors import LimitError
 from cutaway.models import AnyModel
+from cutaway.nn.heads import fine
 from cutaway.train.loss import IGNORE, Batch, scored_features, scored_token_loss
 from cutaway.train.task import Between, fitted_single, perplexity
 
@@ -176,5 +177,5 @@ def read_source(source: Sequence[str]) -> list[text.Document]:
 def _scores(model: AnyModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """The logits (E, V) where a token is asked for, and those tokens (E,), on the processor."""
     x_ED, targets_E = scored_features(model, batch)
-    logits_EV = model.head(x_ED[None], model.vocab_matrix)[0].float()
+    logits_EV = fine(model.head(x_ED[None], model.vocab_matrix)[0])
     return logits_EV.cpu(), targets_E.cpu()

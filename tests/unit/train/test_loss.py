@@ -133,14 +133,11 @@ def test_a_models_loss_is_the_cross_entropy_of_its_logits(name):
     batch = batch_for(model)
     logits = model(*batch.inputs)
     mean = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE)
-    fine = 1e-10 if name != "biased" else 1e-6  # its logits take torch's way, in fp32
-    torch.testing.assert_close(
-        next_token_loss(model, batch, batch.scored).double(), mean, rtol=fine, atol=fine
-    )
+    torch.testing.assert_close(next_token_loss(model, batch, batch.scored), mean, rtol=1e-10, atol=1e-10)
     losses = token_losses(model, batch)
     assert losses.shape == batch.targets.shape
     assert not losses[batch.targets == IGNORE].any()
-    torch.testing.assert_close(losses.double().sum() / batch.scored, mean, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(losses.sum() / batch.scored, mean, rtol=1e-10, atol=1e-10)
 
 
 def test_padding_reaches_the_model():
