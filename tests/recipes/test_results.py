@@ -1,6 +1,7 @@
 """The recipes' mechanism: promises and results are read strictly, the table computed, verdicts fair."""
 
 import json
+import re
 import shutil
 from dataclasses import asdict, replace
 
@@ -23,6 +24,7 @@ from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import find_recipe, group_of, shipped_groups, shipped_recipes
 
 EXPECTED = Expected("validation", "nats", "less", 1.88, "a paper", 0.02, (1, 2, 3))
+CITED = re.compile(r"\b(19|20)\d\d\b|^nanoGPT README|^bentrevett, pytorch-seq2seq")
 RESULT = SeedResult(
     recipe="shakespeare-small",
     seed=1,
@@ -53,6 +55,7 @@ def test_every_recipe_is_whole(name):
     folder = shipped_recipes()[name]
     recipe, expected = read_recipe(folder / "recipe.toml"), read_expected(folder)
     assert recipe.name == folder.name and expected.seeds and expected.source
+    assert expected.published is None or CITED.search(expected.source), "a published figure names who and when"
     told, title = (folder.parent, group) if (group := group_of(name)) else (folder, name)
     assert (told / "README.md").read_text().startswith(f"# {title}: ")
     assert "__main__" in (told / "figure.py").read_text()
