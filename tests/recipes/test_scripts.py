@@ -144,7 +144,7 @@ def test_rungs_are_compared(ladder, run, tmp_path, monkeypatch):
 
 
 def test_the_speed_of_training_is_that_of_the_median_step(ladder, tmp_path):
-    steps = [(100, 1.0), (200, 1.5), (320, 2.1), (420, 9.1), (520, 9.6)]  # 100, 200, 200, 14, 200 tokens/s
+    steps = [(100, 1.0), (200, 1.5), (320, 2.0), (390, 7.0), (590, 7.5)]  # 100, 200, 240, 14, 400 tokens/s
     lines = [{"step": n, "loss": 1.0, "tokens": t, "seconds": s} for n, (t, s) in enumerate(steps, 1)]
     lines.insert(3, {"step": 3, "validation": 2.0})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
