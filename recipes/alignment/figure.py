@@ -3,27 +3,30 @@
 python figure.py RUN DATA [OUT]    (DATA is the folder of Multi30k; its captions need no gold alignment, since
 a caption with one colour says by itself which word the French colour came from)
 
-L target position   M source position
+Writes into OUT (results/) alignment-seed-K.svg, the sentence, and alignment-seed-K.json, the counts; then
+colours.svg of the counts of all seeds that are there.
 """
 
 import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import cutaway as ca
+from cutaway.app.alignment import draw_alignment
 from cutaway.data.parallel import read_parallel
 from cutaway.generate.translate import Translation
 from cutaway.session import Session
 from cutaway.spec import Parallel
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import RECIPE
-from cutaway.store import write_file
+from cutaway.store import read_object, write_file
 
 SENTENCE = "a man in a red shirt is riding a white horse on a green field."
+LOOKED, DIAGONAL = "looked at the colour", "the diagonal would"
 COLOURS = {
     "red": ("rouge", "rouges"),
     "blue": ("bleu", "bleue", "bleus", "bleues"),
@@ -40,7 +43,9 @@ COLOURS = {
 
 @dataclass(frozen=True)
 class Colour:
-    """A colour's place in the target and in the source, the place looked at most, and the lengths of both."""
+    """A colour's place in the target and in the source, the place looked at most of those that are text (the
+    end token is none), and the lengths of both.
+    """
 
     written: int
     read: int
@@ -52,11 +57,6 @@ class Colour:
         """The source token at the same share of the sentence: where one would look without attention."""
         written, read = (length - 1 for length in self.lengths)
         return round(self.written / max(1, written) * read)
-
-
-def names_of(model: Session, ids: tuple[int, ...]) -> list[str]:
-    """Each token as one reads it."""
-    return [model.tokenizer.token_name(token) for token in ids]
 
 
 def find_colour(model: Session, found: Translation) -> Colour | None:
@@ -87,35 +87,52 @@ def count_colours(model: Session, captions: tuple[str, ...]) -> dict[str, float]
         sys.exit("no caption has one colour and its word in French: is this a run from English to French?")
     return {
         "captions": count,
-        "looked at the colour": sum(c.looked == c.read for c in colours) / count,
-        "the diagonal would": sum(c.diagonal == c.read for c in colours) / count,
+        LOOKED: sum(c.looked == c.read for c in colours) / count,
+        DIAGONAL: sum(c.diagonal == c.read for c in colours) / count,
     }
 
 
-def draw_alignment(axes: Axes, model: Session, sentence: str) -> None:
-    """Rows are the tokens that were written, columns those that were read."""
-    found = model.translations([sentence], align=True)[0]
-    assert found.alignment is not None
-    rows, columns = names_of(model, found.tokens), names_of(model, found.source)
-    axes.imshow(found.alignment.weights_LM, cmap="gray", vmin=0, vmax=1, aspect="auto")
-    axes.xaxis.tick_top()
-    axes.set_xticks(range(len(columns)), columns, rotation=60, ha="left")
-    axes.set_yticks(range(len(rows)), rows)
+def examine(run: Path, data: str, out: Path) -> dict[str, float]:
+    """Draws the sentence and counts the colours of one run, both kept under its seed."""
+    plan, seed = read_recipe(run / RECIPE).data, read_object(run / "facts.json")["seed"]
+    assert isinstance(plan, Parallel)
+    model = ca.load(run)
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    draw_alignment(figure.subplots(), model.tokenizer, model.translations([SENTENCE], align=True)[0])
+    save(figure, out / f"alignment-seed-{seed}.svg")
+    figures = count_colours(model, read_parallel(replace(plan, folder=data), plan.test).source)
+    write_file(out / f"alignment-seed-{seed}.json", (json.dumps(figures, indent=1) + "\n").encode())
+    return figures
+
+
+def save(figure: Figure, out: Path) -> None:
+    """Writes a figure without the date."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, metadata={"Date": None})
+
+
+def draw_colours(results: Path) -> Path:
+    """How often the word looked at its colour and how often the diagonal would: a dot for each seed, a bar
+    for their mean.
+    """
+    seeds = [read_object(path) for path in results.glob("alignment-seed-*.json")]
+    figure = Figure(figsize=(7, 2), layout="constrained")
+    axes = figure.subplots()
+    for name in (DIAGONAL, LOOKED):
+        shares = [100 * seed[name] for seed in seeds]
+        axes.barh(name, mean(shares), color="0.85")
+        axes.plot(shares, [name] * len(shares), "o", color="C0")
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("% of the captions with one colour (bar: mean, dots: seeds)")
+    axes.spines[["top", "right"]].set_visible(False)
+    out = results / "colours.svg"
+    save(figure, out)
+    return out
 
 
 if __name__ == "__main__":
     if len(sys.argv) not in (3, 4):
         sys.exit("usage: figure.py RUN DATA [OUT]")
     run, data = Path(sys.argv[1]), sys.argv[2]
-    out = Path(sys.argv[3]) if sys.argv[3:] else Path(__file__).parent / "results" / "alignment.svg"
-    plan = read_recipe(run / RECIPE).data
-    assert isinstance(plan, Parallel)
-    model = ca.load(run)
-    test = read_parallel(replace(plan, folder=data), plan.test)
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    draw_alignment(figure.subplots(), model, SENTENCE)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None)
-    figures = count_colours(model, test.source)
-    write_file(out.with_suffix(".json"), (json.dumps(figures, indent=1) + "\n").encode())
-    print(json.dumps(figures, indent=1), out, sep="\n")
+    out = Path(sys.argv[3]) if sys.argv[3:] else Path(__file__).parent / "results"
+    print(json.dumps(examine(run, data, out), indent=1), draw_colours(out), sep="\n")

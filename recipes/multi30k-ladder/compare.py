@@ -9,8 +9,9 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -24,9 +25,10 @@ from cutaway.session import Session
 from cutaway.spec import Parallel
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import RECIPE
-from cutaway.store import write_file
+from cutaway.store import read_lines, write_file
 from cutaway.train.choose import available_cores
 from cutaway.train.flops import training_flops
+from cutaway.train.records import METRICS
 
 HERE = Path(__file__).parent
 SEARCHES = {"greedy": 1, f"beam {BEAM}": BEAM}
@@ -69,13 +71,20 @@ def words(sentence: str) -> str:
     return " ".join(re.findall(r"\w+|[^\w\s]", sentence.lower()))
 
 
-def describe(name: str, model: Session, result: SeedResult, test: Sentences) -> tuple[dict, list[list[str]]]:
+def trained_rate(run: Path) -> float:
+    """Tokens a second of a run's median step: a mean would hold what a neighbour on the machine took."""
+    lines = [json.loads(line) for line in read_lines(run / METRICS)]
+    sums = [(0.0, 0.0), *((line["tokens"], line["seconds"]) for line in lines if "tokens" in line)]
+    return median((tokens - before) / (now - then) for (before, then), (tokens, now) in pairwise(sums))
+
+
+def describe(run: Path, model: Session, result: SeedResult, test: Sentences) -> tuple[dict, list[list[str]]]:
     """The row of a rung, and what it wrote by each search."""
     row: dict[str, object] = {
-        "rung": name,
+        "rung": result.recipe,
         "parameters": result.parameters,
         "MFLOP a token": training_flops(model.model, LENGTH) / 1e6,
-        "trained tokens/s": result.tokens / result.seconds,
+        "trained tokens/s": trained_rate(run),
         "loss a token": result.figures["test"],
     }
     written = []
@@ -102,7 +111,7 @@ def compare_rungs(runs: Path, seed: int) -> dict:
         if result is None or not run.is_dir():
             continue
         test = test or read_test(run)
-        row, written[rung.name] = describe(rung.name, ca.load(run), result, test)
+        row, written[rung.name] = describe(run, ca.load(run), result, test)
         rows.append(row)
     tests = []
     for low, high in combinations(written, 2):

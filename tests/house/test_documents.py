@@ -2,8 +2,10 @@
 
 ```python blocks of a document run in order in one namespace, in an empty folder where `runs/demo` is a small
 run if the document speaks of it. Of ```console blocks the lines after `$ ` are checked: a make target must be
-in the Makefile, a `cutaway` command must answer --help and know every option shown. A block that cannot run
-in a test has `<!-- not run: the reason -->` above it. Fragments that are no programs are ```text.
+in the Makefile, a `cutaway` command must answer --help and know every option and the recipe shown, a script
+that `python` runs must be there. A block that cannot run in a test has `<!-- not run: the reason -->` above
+it. Fragments that are no programs are ```text. The README of a recipe shows commands alone, and the
+files it names are in its folder.
 """
 
 import re
@@ -17,12 +19,16 @@ from typing import Any
 
 import pytest
 
+from cutaway.spec.recipes import shipped_groups, shipped_recipes
 from tests.house.tree import ROOT, named
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OTHERS = {"git", "cd", "pip", "python3", "export", "ls", "cat"}  # programs whose lines we show but do not own
+RECIPES = sorted((ROOT / "recipes").glob("*/README.md"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), *RECIPES]
+# Programs whose lines we show but do not own.
+OTHERS = {"git", "cd", "pip", "python3", "export", "ls", "cat", "unzip", "apt-get", "dpkg"}
 _FENCE = re.compile(r"^```(\w*)[ \t]*\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
 _OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][\w.-]*")  # whole: --step is not --steps
+_FILE = re.compile(r"`((?:results/)?[\w-]+\.(?:py|json|svg|md))`")
 _NOT_RUN = re.compile(r"<!-- not run: \S.*-->\s*$")
 
 
@@ -82,9 +88,23 @@ def missing(line: str) -> str | None:
         options = [word.partition("=")[0] for word in words[first:] if re.match(r"--?[a-zA-Z]", word)]
         if code:
             return f"--help ends with {code}: {help_text[-300:]}"
+        if why := missing_recipe(words[1:first]):
+            return why
         known = set(_OPTION.findall(help_text))
         return next((f"no option {option}" for option in options if option not in known), None)
+    if program == "python":
+        script = words[1] if words[1:] else ""
+        return None if (ROOT / script).is_file() else f"no script {script!r}"
     return None if program in OTHERS else f"unknown program {program!r}"
+
+
+def missing_recipe(words: list[str]) -> str | None:
+    """Whether `recipes` is told a recipe that is not shipped; `train` says so itself when asked for help."""
+    match words:
+        case ["recipes", "run" | "verify" as task, name]:
+            known = {*shipped_recipes(), *(shipped_groups() if task == "run" else ())}
+            return None if name in known else f"no recipe {name}"
+    return None
 
 
 @cache
@@ -136,6 +156,33 @@ def test_a_broken_link_would_be_found(tmp_path):
     assert links(tmp_path / "a.md") == ["b.md"]
 
 
+def lost(readme: Path) -> list[str]:
+    """Files a recipe's README names that are not in its folder; K is any seed, and before there are results
+    nothing is said of them.
+    """
+    folder = readme.parent
+    names = _FILE.findall(_FENCE.sub("", readme.read_text()))
+    named_here = [n for n in names if not n.startswith("results/") or (folder / "results").is_dir()]
+    return [name for name in named_here if not list(folder.glob(name.replace("-K.", "-*.")))]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=named)
+def test_a_recipe_has_commands_and_the_files_it_names(path):
+    assert {fence[1] for fence in _FENCE.finditer(path.read_text())} == {"console"}
+    assert lost(path) == []
+
+
+def test_a_file_that_is_not_there_would_be_found(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("`figure.py` draws `results/a-seed-K.json` and `results/a.svg`, not `runs/x.json`")
+    assert lost(readme) == ["figure.py"]
+    (tmp_path / "figure.py").touch()
+    (tmp_path / "results").mkdir()
+    assert lost(readme) == ["results/a-seed-K.json", "results/a.svg"]
+    (tmp_path / "results" / "a-seed-2.json").touch()
+    assert lost(readme) == ["results/a.svg"]
+
+
 DOCUMENT = """
 ```python
 first = 1
@@ -176,6 +223,7 @@ def test_a_wrong_program_fails_with_the_document_s_line():
         ("make dmeo", "no target dmeo"),
         ("make test bnch ONLY=x", "no target bnch"),
         ("kutaway train", "unknown program"),
+        ("python recipes/alignment/figur.py RUN", "no script 'recipes/alignment/figur.py'"),
     ],
 )
 def test_a_command_that_does_not_exist_would_be_found(line, why):
@@ -183,7 +231,14 @@ def test_a_command_that_does_not_exist_would_be_found(line, why):
 
 
 @pytest.mark.parametrize(
-    "line", ["make bench ONLY=decode", "NANOGPT=../nanoGPT make bench", "git clone x  # all of it"]
+    "line",
+    [
+        "make bench ONLY=decode",
+        "NANOGPT=../nanoGPT make bench",
+        "git clone x  # all of it",
+        "python recipes/alignment/figure.py RUN DATA",
+        "cutaway recipes run bert-small --seed 1",
+    ],
 )
 def test_a_command_that_exists_passes(line):
     assert missing(line) is None
@@ -194,6 +249,8 @@ def test_a_command_that_exists_passes(line):
     [
         ("cutaway trian", "--help ends with"),
         ("cutaway train stdlib --stepps 3", "no option --stepps"),
+        ("cutaway recipes run revers --seed 1", "no recipe revers"),
+        ("cutaway recipes verify bert-small --seed 1", "no recipe bert-small"),
         ("cutaway train stdlib --step 3", "no option --step"),
         ("cutaway train stdlib --ou x", "no option --ou"),
     ],

@@ -1,23 +1,17 @@
 """The figure of `reverse`: each row is a letter that is written, and its axes say so."""
 
-import importlib.util
-
 import pytest
 
 from cutaway import spec
 from cutaway.data.tasks import StringTask
-from cutaway.spec.recipes import shipped_recipes
+from tests.recipes.scripts import script
 
 
 @pytest.fixture
 def figure():
     """The recipe's script as a module."""
     pytest.importorskip("matplotlib", reason="cutaway[plot] is not installed")
-    path = shipped_recipes()["reverse"] / "figure.py"
-    plan = importlib.util.spec_from_file_location("reverse_figure", path)
-    module = importlib.util.module_from_spec(plan)
-    plan.loader.exec_module(module)
-    return module
+    return script("reverse", "figure.py")
 
 
 @pytest.mark.parametrize(("string", "written"), [("Rcab", "bac"), ("Scab", "abc")])

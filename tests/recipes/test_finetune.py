@@ -1,6 +1,5 @@
 """The recipes that fine-tune, with a small model in place of the real one: `--start`, texts, side by side."""
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,8 @@ from cutaway.app.cli import main
 from cutaway.data.tokenizer import byte_tokenizer
 from cutaway.models import build
 from cutaway.session import Session
-from cutaway.spec.recipes import shipped_recipes
 from cutaway.train.runner import Runner
+from tests.recipes.scripts import script
 
 STYLE = "To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer\n" * 40
 
@@ -58,14 +57,6 @@ def test_a_style_by_adapters_and_what_is_forgotten(place, capsys):
     assert f"{result['figures']['general']:.4f} |" in page and page.count("before, ") == 3
     cells = next(line for line in page.splitlines() if "never learned" in line).split("|")
     assert abs(float(cells[2]) - result["figures"]["general"]) < 0.2
-
-
-def script(recipe: str, name: str):
-    """A script of a recipe as a module."""
-    plan = importlib.util.spec_from_file_location("planted", shipped_recipes()[recipe] / name)
-    module = importlib.util.module_from_spec(plan)
-    plan.loader.exec_module(module)
-    return module
 
 
 def test_an_encoder_learns_to_sort(place, capsys):

@@ -1,11 +1,9 @@
 """What `bert-small` makes of WordNet's files."""
 
-import importlib.util
-
 import pytest
 
 from cutaway.errors import ConfigError, InputMissingError
-from cutaway.spec.recipes import shipped_recipes
+from tests.recipes.scripts import script
 
 NOUNS = (
     "  1 This software and database is being provided to you\n"
@@ -19,11 +17,7 @@ ADJECTIVES = "00003131 00 a 01 adducent(p) 0 000 | drawing (a limb); \n"
 @pytest.fixture
 def prepare():
     """The recipe's script as a module."""
-    path = shipped_recipes()["bert-small/1-pretrain"].parent / "prepare.py"
-    plan = importlib.util.spec_from_file_location("bert_small_prepare", path)
-    module = importlib.util.module_from_spec(plan)
-    plan.loader.exec_module(module)
-    return module
+    return script("bert-small", "prepare.py")
 
 
 PHRASES = "sentence\tlabel\na fine film of birds and men \t1\nof birds \t0\n"
