@@ -237,9 +237,8 @@ def test_a_group_has_no_one_start(capsys, steps):
 def test_a_measurement_says_how_it_is_run(ladder, capsys):
     folder = ladder.parent / "clock"
     folder.mkdir()
-    (folder / "README.md").write_text(
-        "# clock: a time\n\n```\npython recipes/clock/figure.py [SECONDS]\n```\n"
-    )
+    for place in (folder, ladder):
+        (place / "README.md").write_text("# a\n\n```\npython recipes/clock/figure.py [SECONDS]\n```\n")
     for name in ("clock", "recipes/clock"):
         code, _, err = ends(capsys, "run", name)
         assert code == 2 and f"{name}: holds no recipe.toml" in err
