@@ -187,21 +187,6 @@ def test_the_figure_is_drawn_from_the_results(folder):
         draw_curves(folder)
 
 
-def test_a_group_is_run_in_turn_and_what_is_there_is_passed_over(tmp_path, monkeypatch, capsys):
-    folders = {f"ladder/{name}": tmp_path / "ladder" / name for name in ("1-low", "2-high")}
-    for folder in folders.values():
-        folder.mkdir(parents=True)
-    write_result(folders["ladder/1-low"] / "results", replace(RESULT, recipe="1-low", seed=2))
-    monkeypatch.setattr("cutaway.app.recipes.shipped_recipes", lambda: folders)
-    monkeypatch.setattr("cutaway.app.recipes.shipped_groups", lambda: {"ladder": tuple(folders)})
-    trained: list[tuple[str, int]] = []
-    monkeypatch.setattr("cutaway.app.recipes.run_one", lambda o: trained.append((o.name, o.seed)) or 0)
-    assert main(["recipes", "run", "ladder", "--seed", "2"]) == 0
-    assert trained == [("ladder/2-high", 2)] and "ladder/1-low: there already" in capsys.readouterr().err
-    assert main(["recipes", "run", "ladder", "--seed", "2", "--out", str(tmp_path)]) == 2
-    assert "leave --out" in capsys.readouterr().err
-
-
 def test_a_member_of_a_group_begins_with_the_run_of_another(tmp_path):
     folders = shipped_groups()
     assert all(group_of(name) == group for group, names in folders.items() for name in names)

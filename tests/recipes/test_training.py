@@ -143,13 +143,12 @@ def test_the_downloaded_text_is_called_as_at_its_source():
 
 
 def test_a_run_in_the_way_has_a_remedy_that_exists(tiny, capsys):
-    run(capsys, "--seed", "1")
-    for command in ("run", "verify"):
-        code, err = refused(capsys, command, "tiny", "--seed", "1")
-        assert (
-            code == 73 and "runs/tiny-seed-1: holds a run already; choose another --out or delete it" in err
-        )
-        assert "--resume" not in err
+    written = run(capsys, "--seed", "1")
+    assert run(capsys, "--seed", "1") == written, "what is finished is told again"
+    code, err = refused(capsys, "verify", "tiny", "--seed", "1")
+    assert code == 73 and "runs/tiny-seed-1: the committed result is of this run; choose another --out" in err
+    code, err = refused(capsys, "run", "tiny", "--seed", "2", "--out", "runs/tiny-seed-1")
+    assert code == 2 and "run.seed: 1 in this run, 2 asked for" in err and "choose another --out" in err
     assert ends(capsys, "verify", "tiny", "--seed", "1", "--out", "runs/other")[0] == 0
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import tyro
 
@@ -21,13 +21,14 @@ from cutaway.app.results import (
     summarise,
     write_result,
 )
-from cutaway.app.seeds import ask, check_text, fetched, train_seed, write_page
-from cutaway.errors import ConfigError, nearest
-from cutaway.spec.recipes import RECIPE, shipped_groups, shipped_recipes
+from cutaway.app.seeds import ask, check_text, is_of_run, ready, train_seed, write_page
+from cutaway.errors import ConfigError, CutawayError, OutputExistsError, nearest
+from cutaway.spec.read import read_recipe
+from cutaway.spec.recipes import RECIPE, find_recipe, shipped_groups, shipped_recipes
 
 NUMBERS = ("published", "ours", "seeds", "spread", "interval", "seconds")
 COLUMNS = ("recipe", *NUMBERS, "command", "commit", "source")
-NAMES = "a recipe or, for `run`, a group of them: what `recipes list` has, or the part before its /"
+NAMES = "a recipe or a group of them: what `recipes list` has, or the part before its /"
 PLAIN_WIDTH = 1_000  # where standard output is no terminal, a row is one line
 
 
@@ -47,28 +48,34 @@ class Table:
 
 @dataclass(frozen=True)
 class Train:
-    """Train a recipe with one seed."""
+    """Train a recipe, or those of a group in turn, with one seed."""
 
     name: Annotated[tyro.conf.Positional[str], option(help=NAMES)]
     seed: Annotated[int, option(help="the seed")]
     data: Annotated[tuple[str, ...], option(help="texts, or a folder, in place of a download")] = ()
     start: Annotated[str, option(help="what it begins with, in place of the recipe's own")] = ""
     out: Annotated[
-        Path | None, option(help="folder of the run (runs/NAME-seed-K, in a group runs/GROUP/NAME-seed-K)")
+        Path | None,
+        option(help="folder of the run (runs/NAME-seed-K), of a group that of its NAME-seed-K (runs/GROUP)"),
     ] = None
     json: Annotated[Flag, option(help="print the result as JSON and nothing else")] = False
 
 
 @dataclass(frozen=True)
 class Run(Train):
-    """Train a recipe, or those of a group in turn, with one seed; write the results into their results/."""
+    """Train a recipe, or those of a group in turn, with one seed, or go on; write what comes out."""
 
-    results: Annotated[Path | None, option(help="folder for seed-K.json (RECIPE/results)")] = None
+    results: Annotated[
+        Path | None, option(help="folder for seed-K.json (RECIPE/results), of a group for NAME/seed-K.json")
+    ] = None
 
 
 @dataclass(frozen=True)
 class Verify(Train):
-    """Train a recipe again and say whether it agrees with the committed seeds (or end with 1)."""
+    """Train a recipe or a group again and say whether it agrees with the committed seeds (or end with 1)."""
+
+
+Asked = TypeVar("Asked", bound=Train)
 
 
 def run(arguments: list[str]) -> int:
@@ -76,8 +83,8 @@ def run(arguments: list[str]) -> int:
     commands: dict[str, tuple[type, Callable]] = {
         "list": (List, show_list),
         "table": (Table, show_table),
-        "run": (Run, run_seed),
-        "verify": (Verify, verify_seed),
+        "run": (Run, lambda options: in_turn(options, run_one)),
+        "verify": (Verify, lambda options: in_turn(options, verify_one)),
     }
     if not arguments or arguments[0] in ("-h", "--help"):
         width = max(map(len, commands))
@@ -134,33 +141,65 @@ def print_rows(rows: list[Row]) -> None:
     Console(width=width, highlight=False, markup=False, emoji=False).print(grid)
 
 
-def run_seed(options: Run) -> int:
+def in_turn(options: Asked, act: Callable[[Asked], int]) -> int:
+    """Does it to one recipe, or to every member of a group; returns the exit code, of a group the first that
+    is not 0. A member that fails costs those that begin with its run, a signal all that are left.
+    """
+    from cutaway.train.signals import RunInterruptedError
+
     members = shipped_groups().get(options.name)
     if members is None:
-        return run_one(options)
-    if options.out or options.results or options.start:
-        raise ConfigError(
-            f"{options.name}: its recipes are run in turn; leave --out, --results and --start out"
-        )
-    for name in members:
-        if (path := shipped_recipes()[name] / "results" / file_name(options.seed)).is_file():
-            print(f"{name}: there already: {path}", file=sys.stderr)
-        else:
-            run_one(replace(options, name=name))
-    return 0
+        return act(options)
+    if options.start:
+        raise ConfigError(f"--start: {options.name} is a group, whose members begin with each other's runs")
+    codes: dict[str, int] = {}  # of those that failed, by folder
+    differing = 0
+    for member in (of_member(options, name) for name in members):
+        leaf = Path(member.name).name
+        try:
+            if (start := read_recipe(find_recipe(member.name)).start) in codes:
+                print(f"cutaway: {member.name}: left out, as it begins with {start}", file=sys.stderr)
+                codes[leaf] = codes[start]
+            else:
+                differing = act(member) or differing
+        except RunInterruptedError:
+            raise
+        except CutawayError as error:
+            print(f"cutaway: {member.name}: {error}", file=sys.stderr)
+            codes[leaf] = error.exit_code
+    return next(iter(codes.values()), differing)
+
+
+def of_member(options: Asked, name: str) -> Asked:
+    """The options of a group as they mean one of its members."""
+    group, _, leaf = name.rpartition("/")
+    out = (options.out or Path("runs", group)) / f"{leaf}-seed-{options.seed}"
+    if isinstance(options, Run) and options.results:
+        return replace(options, name=name, out=out, results=options.results / leaf)
+    return replace(options, name=name, out=out)
 
 
 def run_one(options: Run) -> int:
-    """Trains one recipe with one seed, and writes what came out."""
-    plan = fetched(ask(options.name, options.seed, options.data, options.out, options.json, options.start))
+    """Trains one recipe with one seed, or goes on, and writes what came out; what is finished stays."""
+    plan = ready(ask(options.name, options.seed, options.data, options.out, options.json, options.start))
     results = options.results or plan.folder / "results"
     command = f"cutaway recipes run {options.name} --seed {options.seed}"
     if not check_text(plan, results, "leave --data out, or name another folder by --results"):
         command += f" --data {shlex.join(plan.texts)}"
     if options.start:
         command += f" --start {shlex.quote(options.start)}"
+    path = results / file_name(options.seed)
+    before = next((seed for seed in read_results(plan.folder, results) if seed.seed == options.seed), None)
+    if before and is_of_run(before, plan):
+        print(f"{options.name}: there already: {plan.out} and {path}", file=sys.stderr)
+        if options.json:
+            print(json.dumps(asdict(before)))
+        return 0
     run, result = train_seed(plan, command)
-    path = write_result(results, result)
+    write_result(results, result)
+    if before:
+        figures = f"{before.value:.4f} of another run, now {result.value:.4f}"
+        print(f"{options.name}: {path}: was {figures}", file=sys.stderr)
     report = write_page(plan, run)
     if options.json:
         print(json.dumps(asdict(result)))
@@ -173,7 +212,8 @@ def run_one(options: Run) -> int:
     return 0
 
 
-def verify_seed(options: Verify) -> int:
+def verify_one(options: Verify) -> int:
+    """Trains one recipe with one seed, or goes on, and judges what came out by what is committed."""
     plan = ask(options.name, options.seed, options.data, options.out, options.json, options.start)
     expected, committed = read_expected(plan.folder), read_results(plan.folder)
     check_judgeable(expected, committed)
@@ -181,8 +221,10 @@ def verify_seed(options: Verify) -> int:
         raise ConfigError(
             "--data: what is published is not of this text, and no seed is; leave the option out"
         )
-    plan = fetched(plan)
+    plan = ready(plan)
     check_text(plan, plan.folder / "results", "leave --data out")
+    if any(is_of_run(result, plan) for result in committed):
+        raise OutputExistsError(f"{plan.out}: the committed result is of this run; choose another --out")
     run, result = train_seed(plan, "")
     verdict, report = judge(expected, committed, result.value), write_page(plan, run)
     if options.json:

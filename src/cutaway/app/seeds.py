@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cutaway.app.results import SeedResult, read_expected, read_results, recipe_folder, training_curve
 from cutaway.data.sentences import LABELLED
-from cutaway.errors import ConfigError, OutputExistsError, nearest
+from cutaway.errors import ConfigError, nearest
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import RECIPE, find_recipe, group_of
 from cutaway.spec.run import Conversations, Data, Labelled, MaskedText, Parallel, Recipe, Text
@@ -31,17 +31,17 @@ class Plan:
     out: Path
     texts: tuple[str, ...]
     say: "Reporter"
+    begun: bool = False  # the run stands in `out` already, finished or not
 
 
 def ask(name: str, seed: int, texts: tuple[str, ...], out: Path | None, quiet: bool, start: str = "") -> Plan:
     """What the options of `recipes run` and `verify` mean; `start` stands for the recipe's own.
 
-    Raises ConfigError where they do not fit, OutputExistsError where a run is in the way.
+    Raises ConfigError where they do not fit.
     """
     from cutaway.app.progress import reporter
     from cutaway.data.download import keep_copy
     from cutaway.train.progress import Silent
-    from cutaway.train.records import check_new
 
     recipe = read_recipe(find_recipe(name))
     folder = recipe_folder(name)
@@ -60,10 +60,6 @@ def ask(name: str, seed: int, texts: tuple[str, ...], out: Path | None, quiet: b
         recipe = replace(recipe, start=start)
     elif group and recipe.start:  # another member of the group, trained with the same seed
         recipe = replace(recipe, start=str(out.parent / f"{recipe.start}-seed-{seed}"))
-    try:
-        check_new(out)
-    except OutputExistsError:
-        raise OutputExistsError(f"{out}: holds a run already; choose another --out or delete it") from None
     say = Silent() if quiet else reporter(recipe.run.steps)
     return Plan(folder, recipe, out, texts, say)
 
@@ -111,11 +107,47 @@ def placed(data: Data, places: tuple[str, ...]) -> Data:
     return data
 
 
-def fetched(plan: Plan) -> Plan:
-    """The same with a public text on this machine."""
-    from cutaway.data.download import with_local_data
+def spelled_as(stored: Recipe, asked: Recipe) -> Recipe:
+    """What is asked for, its texts spelled as in the run where the paths mean the same places."""
+    own = sources(stored.data)
+    if type(stored.data) is not type(asked.data) or not own:
+        return asked
+    known, given = ([_place(one) for one in some] for some in (own, sources(asked.data)))
+    return replace(asked, data=placed(asked.data, own)) if known == given else asked
 
-    return replace(plan, recipe=with_local_data(plan.recipe))
+
+def _place(source: str) -> tuple[str, Path]:
+    kind = LABELLED if source.startswith(LABELLED) else ""
+    return kind, Path(source.removeprefix(kind)).resolve()
+
+
+def ready(plan: Plan) -> Plan:
+    """The same with a public text on this machine, and `begun` if this run has taken steps already.
+
+    Raises ConfigError where the run in its folder was begun with something else, OutputExistsError where the
+    folder holds what is no run.
+    """
+    from cutaway.data.download import with_local_data
+    from cutaway.train.records import check_asked, check_new, is_new
+
+    plan = replace(plan, recipe=with_local_data(plan.recipe))
+    if is_new(plan.out) or not (plan.out / RECIPE).is_file():
+        check_new(plan.out)
+        return plan
+    stored = read_recipe(plan.out / RECIPE)
+    remedy = f"ask for that, choose another --out, or delete {plan.out}"
+    check_asked(plan.out, stored, spelled_as(stored, plan.recipe), remedy)
+    return replace(plan, begun=True)
+
+
+def is_of_run(result: SeedResult, plan: Plan) -> bool:
+    """Whether a result is that of the very run in the plan's folder, which is then finished: the seconds in
+    its curve are those of no other run.
+    """
+    from cutaway.train.records import is_finished
+
+    alike = plan.begun and result.seed == plan.recipe.run.seed
+    return alike and is_finished(plan.out) and result.curve == training_curve(plan.out)
 
 
 def check_text(plan: Plan, results: Path, remedy: str) -> bool:
@@ -148,12 +180,16 @@ def write_page(plan: Plan, run: "Result") -> str:
 
 
 def train_seed(plan: Plan, command: str) -> tuple["Result", SeedResult]:
-    """Trains, and returns the run and what came out. Evaluations are not in the seconds."""
+    """Trains, or goes on, and returns the run and what came out. Evaluations are not in the seconds."""
     from cutaway.train.runner import Runner
+    from cutaway.train.signals import RunInterruptedError
 
     folder, recipe = plan.folder, plan.recipe
     expected = read_expected(folder)
-    result = Runner(recipe, plan.out, say=plan.say).train()
+    try:
+        result = Runner(recipe, plan.out, say=plan.say).train(plan.begun)
+    except RunInterruptedError as stopped:
+        raise RunInterruptedError(stopped.number, stopped.told, "the same command goes on") from None
     if expected.measure not in result.figures:
         raise ConfigError(
             f"{folder}/expected.json: measure: {expected.measure} is no figure of this run; "

@@ -11,7 +11,7 @@ from cutaway.errors import InputMissingError
 from cutaway.spec.check import check_recipe
 from cutaway.spec.read import build_preset, read_preset, read_recipe, read_table
 from cutaway.spec.recipes import RECIPE, find_recipe, folder_of, shipped_recipes, with_start_beside
-from cutaway.spec.run import Conversations, Labelled, Parallel, Recipe, Run, Text
+from cutaway.spec.run import Recipe, Run, Text
 from cutaway.spec.write import write_recipe
 
 PLAIN = "stdlib"  # the recipe whose values serve for any text
@@ -134,7 +134,7 @@ def read_begun(out: Path, target: str, recipe: Recipe, arguments: list[str]) -> 
 
     `recipe` is what they ask for. Arguments that are left out ask for nothing, --model.* for a whole model.
     """
-    from cutaway.app.seeds import placed, sources
+    from cutaway.app.seeds import placed, sources, spelled_as
     from cutaway.data.download import with_local_data
     from cutaway.train.records import check_asked
 
@@ -153,19 +153,6 @@ def read_begun(out: Path, target: str, recipe: Recipe, arguments: list[str]) -> 
             asked = replace(asked, data=replace(asked.data, source=(target,)))
     check_asked(out, stored, spelled_as(stored, with_local_data(asked)))
     return stored
-
-
-def spelled_as(stored: Recipe, asked: Recipe) -> Recipe:
-    """What is asked for, its texts spelled as in the run where the paths mean the same places."""
-    from cutaway.app.seeds import placed, sources
-
-    own = sources(stored.data)
-    if type(stored.data) is not type(asked.data) or not isinstance(
-        asked.data, Text | Conversations | Parallel | Labelled
-    ):
-        return asked
-    known, given = ([Path(one).resolve() for one in some] for some in (own, sources(asked.data)))
-    return replace(asked, data=placed(asked.data, own)) if known == given else asked
 
 
 def options_of(recipe: Recipe, preset: object | None) -> type:

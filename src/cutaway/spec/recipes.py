@@ -1,5 +1,6 @@
 """Where recipes are found: by name among those shipped with the package, or by path."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,17 @@ def shipped_recipes() -> dict[str, Path]:
 
     They are `recipes/` of a checkout; inside an installed package the same folder is called `_recipes`.
     """
+    if (root := shipped_root()) is None:
+        return {}
+    files = sorted((*root.glob(f"*/{RECIPE}"), *root.glob(f"*/*/{RECIPE}")))
+    return {file.parent.relative_to(root).as_posix(): file.parent for file in files}
+
+
+def shipped_root() -> Path | None:
+    """The folder that holds those of the recipes."""
     package = Path(__file__).parents[1]
-    for root in (package / "_recipes", package.parents[1] / "recipes"):
-        if root.is_dir():
-            files = sorted((*root.glob(f"*/{RECIPE}"), *root.glob(f"*/*/{RECIPE}")))
-            return {file.parent.relative_to(root).as_posix(): file.parent for file in files}
-    return {}
+    roots = (package / "_recipes", package.parents[1] / "recipes")
+    return next((root for root in roots if root.is_dir()), None)
 
 
 def shipped_groups() -> dict[str, tuple[str, ...]]:
@@ -62,6 +68,15 @@ def with_start_beside(name: str | Path, recipe: Recipe, out: Path) -> Recipe:
     )
 
 
+def readme_of(path: Path) -> Path | None:
+    """The README of a folder that came with the recipes and is none, a measurement, by its name or path."""
+    root = shipped_root()
+    for folder in (root / path, path.resolve()) if root else ():
+        if folder.parent == root and folder.name not in shipped_groups() and (folder / "README.md").is_file():
+            return folder / "README.md"
+    return None
+
+
 def find_recipe(name: str | Path) -> Path:
     """The recipe file meant by a shipped recipe's name, a file, or a folder with a `recipe.toml` in it.
 
@@ -78,6 +93,10 @@ def find_recipe(name: str | Path) -> Path:
         return path / RECIPE
     if path.is_file():
         return path
+    if readme := readme_of(path):
+        commands = re.search(r"^```\w*\n(.+)", readme.read_text(encoding="utf-8"), re.MULTILINE)
+        how = f"`{commands[1]}`, as {readme} says" if commands else f"as {readme} says"
+        raise ConfigError(f"{name}: holds no {RECIPE}, so there is nothing to train; it is run by {how}")
     if path.is_dir():
         raise InputMissingError(
             f"{name}: the folder holds no {RECIPE}; {nearest(str(name), shipped, most=1)}"

@@ -22,7 +22,14 @@ from cutaway.errors import ConfigError, FileFormatError, InputMissingError, Outp
 from cutaway.spec.read import read_recipe
 from cutaway.spec.write import write_model, write_recipe, write_record
 from cutaway.train.choose import Choice
-from cutaway.weights.run import FROZEN, WEIGHTS, list_checkpoints, own_tokenizer
+from cutaway.weights.run import (
+    FROZEN,
+    WEIGHTS,
+    list_checkpoints,
+    own_tokenizer,
+    step_of,
+    whole_checkpoint,
+)
 from cutaway.weights.safe import put_tensors
 
 RECIPE, SPEC, TOKENIZER, FACTS, METRICS = (
@@ -112,6 +119,21 @@ def is_new(out: Path) -> bool:
     return not (out / METRICS).exists() and not list_checkpoints(out)
 
 
+def is_finished(out: Path) -> bool:
+    """Whether the newest checkpoint is whole, and its weights were judged, which is the last that a run does.
+
+    Raises FileFormatError where there are checkpoints, all damaged.
+    """
+    folder, damaged = whole_checkpoint(out)
+    if folder is None or damaged:
+        return False
+    try:
+        lines = [json.loads(line) for line in store.read_lines(out / METRICS)]
+        return any("validation" in line for line in lines if line["step"] == step_of(folder))
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
 def check_new(out: Path) -> None:
     """Raises OutputExistsError where a run has taken steps, something is left of one, or somebody's recipe
     stands.
@@ -141,8 +163,9 @@ def check_begun(out: Path) -> None:
         raise InputMissingError(f"{out}: no run to go on with; check the path or train without --resume")
 
 
-def check_asked(out: Path, stored: spec.Recipe, asked: spec.Recipe) -> None:
-    """Raises ConfigError where what is asked of a run that goes on is not what it was begun with.
+def check_asked(out: Path, stored: spec.Recipe, asked: spec.Recipe, remedy: str = "") -> None:
+    """Raises ConfigError where what is asked of a run that goes on is not what it was begun with; `remedy`
+    stands for that of options.
 
     Of the models' vocabularies nothing is said: those follow from the data.
     """
@@ -153,11 +176,10 @@ def check_asked(out: Path, stored: spec.Recipe, asked: spec.Recipe) -> None:
         old, new = before.get(path, "none"), now.get(path, "none")
         if old != new and not (path.startswith("model.") and path.endswith(".vocab")):
             settled = not path.startswith(("run.", "data.source")) or path.removeprefix("run.") in SETTLED
-            raise ConfigError(
-                f"{out / RECIPE}: {path}: {old} in this run, {new} asked for: a run goes on as it was begun; "
-                f"leave the option out, {'' if settled else 'change that file, '}"
-                "or begin a new run with another --out"
-            )
+            change = "" if settled else "change that file, "
+            remedy = remedy or f"leave the option out, {change}or begin a new run with another --out"
+            told = f"{out / RECIPE}: {path}: {old} in this run, {new} asked for"
+            raise ConfigError(f"{told}: a run goes on as it was begun; {remedy}")
 
 
 def with_head(model: spec.Model, head: spec.Head | None) -> spec.Model:

@@ -139,6 +139,7 @@ class Runner:
         self.written, unreadable = records.keep_metrics(self.out, training.done)
         if unreadable:
             self.say.warn(f"{self.out / records.METRICS}: {unreadable} unreadable lines are gone")
+        self.say.say(f"{self.recipe.name}: going on after step {training.done}")
         return training, task
 
     def training(self, model: AnyModel, task: Task) -> Training:
@@ -174,8 +175,8 @@ class Runner:
             figures = self.finish(training, task, signals)
         except StoppedError as stopped:
             self.save(training)
-            message = f"{self.out}: {Names(stopped.number).name} after step {training.done}, which is saved; "
-            raise RunInterruptedError(stopped.number, message + "go on with --resume") from None
+            told = f"{self.out}: {Names(stopped.number).name} after step {training.done}, which is saved"
+            raise RunInterruptedError(stopped.number, told, "go on with --resume") from None
         except SaveError:
             raise
         except BaseException:  # a closed pipe, a bug, no memory, a second Ctrl-C

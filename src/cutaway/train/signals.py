@@ -12,11 +12,12 @@ WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class RunInterruptedError(CutawayError):
-    """A signal ended the run; what was done is saved."""
+    """A signal ended the run; what was done is saved. `remedy` says how to go on."""
 
-    def __init__(self, number: int, message: str):
+    def __init__(self, number: int, told: str, remedy: str = ""):
+        self.number, self.told = number, told
         self.exit_code = 128 + number
-        super().__init__(message)
+        super().__init__(f"{told}; {remedy}" if remedy else told)
 
 
 class StoppedError(Exception):
