@@ -160,7 +160,7 @@ def test_codes_join_the_earliest_pair_first(tmp_path):
 
 
 def test_of_equal_codes_the_first_counts_and_later_ones_keep_their_place(tmp_path):
-    """As in subword-nmt 0.3.8: more lines than pairs hide no pair, and a pair that comes again moves nowhere."""
+    """As in subword-nmt 0.3.8: more lines than pairs hide no pair, one that comes again moves nowhere."""
     codes = Codes(write_codes(tmp_path, "#version: 0.2", "a b", "a b", "a b", "x y</w>"))
     assert codes.apply("zxy") == "z@@ xy" and codes.apply("abc") == "ab@@ c"
     again = Codes(write_codes(tmp_path, "#version: 0.2", "a b", "b c</w>", "a b"))
