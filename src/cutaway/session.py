@@ -17,7 +17,7 @@ from cutaway import spec
 from cutaway.allocator import keep_large_buffers
 from cutaway.data.batches import evaluation_windows
 from cutaway.data.chat import encode_chat
-from cutaway.data.pairing import Lowering
+from cutaway.data.pairing import Codes, Lowering
 from cutaway.data.template import Message
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError
@@ -161,10 +161,13 @@ class Session:
         max_tokens: int | None = None,
         best: int = 1,
         align: bool = False,
+        codes: str | Path | None = None,
     ) -> list[Translation]:
         """`translate` with everything that is known: tokens, scores, the others of the `best`, alignments.
 
-        Raises ConfigError for a model that is no encoder-decoder, LimitError for a sentence it cannot read.
+        `codes` is a file of subword-nmt's, by which tokenised sentences are cut for a model that reads them
+        so. Raises ConfigError for a model that is no encoder-decoder, or one that does not read cut text but
+        was given codes; LimitError for a sentence it cannot read.
         """
         asked = Translator(
             self.model,
@@ -173,6 +176,7 @@ class Session:
             length_penalty=length_penalty,
             max_tokens=max_tokens,
             best=best,
+            codes=None if codes is None else Codes(codes),
         )
         found = asked.translate(asked.encode_all(sentences))
         return asked.align(found) if align else found

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from cutaway.data.text import without_mark
 from cutaway.errors import ConfigError, FileFormatError, InputMissingError
 
 Options = TypeVar("Options")
@@ -49,7 +50,7 @@ def refusal(said: str) -> str:
 
 
 def read_text(name: str) -> str:
-    """The text of a file, or of standard input where its name is a dash."""
+    """The text of a file, or of standard input where its name is a dash, without a byte-order mark."""
     if name == "-":
         data = sys.stdin.buffer.read()
     else:
@@ -58,6 +59,6 @@ def read_text(name: str) -> str:
         except OSError as problem:
             raise InputMissingError(f"{name}: cannot be read ({problem.strerror}); check the path") from None
     try:
-        return data.decode("utf-8")
+        return without_mark(data.decode("utf-8"))
     except UnicodeDecodeError as problem:
         raise FileFormatError(name, "not UTF-8; convert it", problem.start) from None

@@ -14,6 +14,7 @@ import tyro
 
 from cutaway.app.options import Flag, option, parse, read_text
 from cutaway.app.prompt import ask
+from cutaway.data.text import without_mark
 from cutaway.errors import ConfigError, InputMissingError, LimitError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ CHUNK = 512  # lines that are read, translated in batches of like length, and wr
 PIPE_SECONDS = 0.05  # how long the first line of a chunk waits for others where lines come one by one
 PIPE_BYTES = 2**16
 MOST_BYTES = 2**20  # of one line
-STRANGE = 0.5  # share of unknown tokens from which on a line is hardly of the model's language
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Options:
         int | None, option(help="at most this many; 1.5 times the source and 20 more if not given")
     ] = None
     batch_tokens: Annotated[int, option(help="translate about this many source tokens at once")] = 2_048
+    codes: Annotated[str | None, option(help="subword-nmt's: cut tokenised text that is read cut")] = None
     align: Annotated[Flag, option(help="say which token of the source each token was written from")] = False
     reference: Annotated[
         str | None, option(help="a file of right translations, line by line: BLEU on standard error")
@@ -70,6 +71,7 @@ def answer(options: Options, file: IO[bytes]) -> int:
         file.seek(0)
     from cutaway.app.scores import scores
     from cutaway.data import bleu
+    from cutaway.data.pairing import Codes
     from cutaway.generate.align import look_sites
     from cutaway.generate.translate import Translator
     from cutaway.session import load
@@ -85,6 +87,7 @@ def answer(options: Options, file: IO[bytes]) -> int:
         max_tokens=options.max_tokens,
         best=options.best,
         batch_tokens=options.batch_tokens,
+        codes=None if options.codes is None else Codes(options.codes),
     )
     if options.align:
         look_sites(translator.model)
@@ -151,13 +154,14 @@ class Desk:
         try:
             if len(line) > MOST_BYTES:
                 raise LimitError(f"more than {MOST_BYTES:,} bytes: cut it into sentences")
-            source = self.translator.encode(decoded(line))
+            text = without_mark(decoded(line)) if number == 1 else decoded(line)
+            source = self.translator.encode(text)
         except LimitError as problem:
             self.refused += 1
             warn(number, f"{problem}; its translation is left empty")
             return []
-        if (share := self.translator.unknown_share(source)) > STRANGE:
-            warn(number, f"{share:.0%} of its tokens are unknown to the model: is it of the right language?")
+        if doubt := self.translator.doubt(source):
+            warn(number, doubt)
         return source
 
     def _translate(self, sources: Sequence[Sequence[int]]) -> "list[Translation]":

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ class Lowering(Tokenizer):
 
 
 class Codes:
-    """The merges subword-nmt learned, and what they make of a sentence.
+    """The merges subword-nmt learned, and what they make of a sentence; of equal lines the first counts.
 
     Raises InputMissingError where the file is missing, FileFormatError where it is not such a file.
     """
@@ -112,9 +113,8 @@ class Codes:
 
     def _cut_word(self, word: str) -> str:
         pieces = [*word[:-1], word[-1] + WORD_END]
-        last = len(self.ranks)
         while len(pieces) > 1:
-            first = min(pairwise(pieces), key=lambda pair: self.ranks.get(pair, last))
+            first = min(pairwise(pieces), key=lambda pair: self.ranks.get(pair, inf))
             if first not in self.ranks:
                 break
             pieces = _joined(pieces, first)

@@ -6,9 +6,14 @@ a carriage return and a newline, ends a line; empty lines are passed over.
 A line that is not UTF-8 is read as Windows-1252, which has Latin-1's letters and, where Latin-1 has control
 characters, the dashes and quotes of the files that are called Latin-1. No byte is replaced: one that stands
 for nothing there is refused with its line.
+
+Folds are dealt like cards: the different sentences of a file, in the order of the SHA-256 of their text, go
+to fold 1, 2 and so on in turn, with all their copies. So folds are the same everywhere, differ in size by one
+sentence and the copies, and hold of each class what falls to them; no sentence is on both sides.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,15 +41,23 @@ class Sentences:
         texts, labels = (tuple(column[i] for i in places) for column in (self.texts, self.labels))
         return Sentences(texts, labels, tuple(self.lines[i] for i in places), self.path)
 
+    def without(self, places: Sequence[int]) -> "Sentences":
+        """All but these."""
+        return self.part(sorted(set(range(len(self.texts))) - set(places)))
+
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a classifier learns from and is judged on, and all the labels there are, in sorted order."""
+    """What a classifier learns from and is judged on, and all the labels there are, in sorted order.
+
+    `copies` counts, where folds are dealt, the sentences that were dealt with an equal one.
+    """
 
     train: Sentences
     validation: Sentences
     test: Sentences
     classes: tuple[str, ...]
+    copies: int = 0
 
 
 def read_labelled(plan: spec.Labelled) -> Labelled:
@@ -52,24 +65,28 @@ def read_labelled(plan: spec.Labelled) -> Labelled:
 
     Raises InputMissingError for a file that is missing or empty, FileFormatError (file, line) for a line
     without a label or with one that training does not have, and where there is one label only; ConfigError
-    where too few sentences are left for a validation part.
+    where too few sentences are left for a part.
     """
     folder = Path(plan.folder)
-    train = read_sentences(folder / plan.train)
-    _check_classes(train)
+    train = whole = read_sentences(folder / plan.train)
+    _check_classes(whole)
+    if plan.folds:
+        train, test = deal(whole, plan.folds, plan.fold)
+    else:
+        test = read_sentences(folder / plan.test)
     if plan.validation:
         validation = read_sentences(folder / plan.validation)
     else:
         aside = [place for place, text in enumerate(train.texts) if place_of(text) < VALIDATION_SHARE]
-        validation, rest = train.part(aside), sorted(set(range(len(train.texts))) - set(aside))
-        if not aside or len(set(train.labels)) > len({train.labels[place] for place in rest}):
-            raise ConfigError(
-                f"{train.path}: {len(train.texts)} sentences are too few to put one in ten aside: "
-                "give more, or data.validation"
-            )
-        train = train.part(rest)
-    test = read_sentences(folder / plan.test)
-    classes = tuple(sorted(set(train.labels)))
+        train, validation = train.without(aside), train.part(aside)
+    classes = tuple(sorted(set(whole.labels)))
+    if not (test.texts and validation.texts) or set(train.labels) != set(classes):
+        parts = [f"deal {plan.folds} folds"] if plan.folds else []
+        parts += [] if plan.validation else ["put one in ten aside"]
+        raise ConfigError(
+            f"{whole.path}: {len(whole.texts)} sentences are too few to {' and '.join(parts)}: "
+            f"give more, or {'fewer folds' if plan.folds else 'data.validation'}"
+        )
     for part in (validation, test):
         for line, label in zip(part.lines, part.labels, strict=True):
             if label not in classes:
@@ -78,7 +95,17 @@ def read_labelled(plan: spec.Labelled) -> Labelled:
                     f"line {line}: label {label!r} is not one of {train.path.name}'s ({_some(classes)}): "
                     "correct it, or name files that belong together",
                 )
-    return Labelled(train, validation, test, classes)
+    times = Counter(whole.texts)
+    copies = sum(times[text] > 1 for text in whole.texts) if plan.folds else 0
+    return Labelled(train, validation, test, classes, copies)
+
+
+def deal(whole: Sentences, folds: int, fold: int) -> tuple[Sentences, Sentences]:
+    """The sentences of all folds but one, and those of that one, counted from 1, in the order of the file."""
+    deck = sorted(set(whole.texts), key=lambda text: hashlib.sha256(text.encode()).digest())
+    dealt = set(deck[fold - 1 :: folds])
+    places = [place for place, text in enumerate(whole.texts) if text in dealt]
+    return whole.without(places), whole.part(places)
 
 
 def read_sentences(path: Path) -> Sentences:

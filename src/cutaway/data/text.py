@@ -94,6 +94,11 @@ def decode_text(data: bytes, path: str | Path) -> str:
     if nul >= 0:
         line = data.count(b"\n", 0, nul) + 1
         raise FileFormatError(path, f"line {line}: a NUL byte; this is not text, or not UTF-8", nul)
+    return without_mark(text)
+
+
+def without_mark(text: str) -> str:
+    """A whole text, or its first line, without the byte-order mark that some editors put in front."""
     return text.removeprefix("\ufeff")
 
 

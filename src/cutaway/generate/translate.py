@@ -1,7 +1,8 @@
 """Sentences in, sentences out: encoded, searched by beams in batches of like length, decoded.
 
 A source is the tokens of a sentence, with the end token where training put it (`source_ids`). A sentence
-without a word has the empty translation, and no model is asked.
+without a word has the empty translation, and no model is asked. A model that learned from text which
+subword-nmt had cut reads plain text through the same codes.
 
 L target position   M source position
 """
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cutaway.data.begin import begin_token, source_ids
+from cutaway.data.pairing import Codes, Lowering
 from cutaway.data.tokenizer import Tokenizer
 from cutaway.errors import ConfigError, LimitError
 from cutaway.generate.align import Alignment, align
@@ -22,6 +24,8 @@ from cutaway.models.pair import Pair
 MOST_SOURCE = 4_096  # tokens of a sentence where the model itself has no limit: a search takes its square
 MOST_TARGET = 2**31 - 1
 BEAM = 5
+FIRST_OF_SEVERAL = b"\xc0"  # from here on a byte of UTF-8 begins a character of two bytes or more
+STRANGE = 0.5  # share of a source that is unknown from which on it is hardly what the model learned to read
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,10 @@ class Translation:
 class Translator:
     """A model, its tokenizer and what is asked of the search.
 
-    `max_tokens` limits every target; without it one and a half times the source and 20 more. Raises
-    ConfigError for a model that is no encoder-decoder, LimitError for a tokenizer without start or end.
+    `max_tokens` limits every target; without it one and a half times the source and 20 more. `codes` cut
+    each sentence, whose words and marks have spaces between (Moses' tokenizer). Raises ConfigError for a
+    model that is no encoder-decoder, and for codes where text was not cut by any; LimitError for a tokenizer
+    without start or end.
     """
 
     def __init__(
@@ -60,12 +66,15 @@ class Translator:
         max_tokens: int | None = None,
         best: int = 1,
         batch_tokens: int = BATCH_TOKENS,
+        codes: Codes | None = None,
     ):
         if not isinstance(model, Pair):
             raise ConfigError("this model continues texts: translating needs an encoder-decoder")
+        if codes is not None and tokenizer.kind != "marked":
+            raise ConfigError("codes: this model did not learn from text that codes had cut; leave them out")
         if tokenizer.end is None:
             raise LimitError("this tokenizer has no end token: a translation would never end")
-        self.model, self.tokenizer, self.end = model, tokenizer, tokenizer.end
+        self.model, self.tokenizer, self.end, self.codes = model, tokenizer, tokenizer.end, codes
         self.begin, self.max_tokens = begin_token(tokenizer), max_tokens
         self.search = {
             "beam": beam,
@@ -85,7 +94,7 @@ class Translator:
         """
         if not sentence.strip():
             return []
-        source = source_ids(self.tokenizer, sentence).tolist()
+        source = source_ids(self.tokenizer, self._cut(sentence)).tolist()
         if len(source) > self.most:
             raise LimitError(
                 f"{len(source)} tokens, but at most {self.most} can be translated: cut it in two"
@@ -102,10 +111,31 @@ class Translator:
                 raise LimitError(f"sentence {number}: {problem}") from None
         return sources
 
+    def doubt(self, source: Sequence[int]) -> str | None:
+        """Why a source is hardly what the model learned to read, None where nothing speaks for that."""
+        share = self.unknown_share(source)
+        if share <= STRANGE:
+            return None
+        parts, question = "tokens", "is it of the right language?"
+        if self.tokenizer.unknown is None:
+            parts = "characters"
+        elif self.tokenizer.kind == "marked" and self.codes is None:
+            question = f"was it cut, as this model's text was (--codes), and {question}"
+        elif self.tokenizer.kind == "marked":
+            question = f"was it tokenised, as the text of the codes was, and {question}"
+        return f"{share:.0%} of its {parts} are unknown to the model: {question}"
+
     def unknown_share(self, source: Sequence[int]) -> float:
-        """Which share of a source's tokens stands for anything the tokenizer has no token for."""
-        unknown = self.tokenizer.unknown
-        return 0.0 if unknown is None else source.count(unknown) / max(1, len(source) - 1)
+        """Which share of a source's tokens stands for anything the tokenizer has no token for.
+
+        A byte-level vocabulary has tokens for all; of it, which share of the characters, spaces left out,
+        begins with a token of that one byte: the texts it learned from hold none of them, or few.
+        """
+        if self.tokenizer.unknown is not None:
+            return source.count(self.tokenizer.unknown) / max(1, len(source) - 1)
+        read = [self.tokenizer.token_bytes(number) for number in source]
+        characters = len("".join(b"".join(read).decode("utf-8", "replace").split()))
+        return sum(len(data) == 1 and data >= FIRST_OF_SEVERAL for data in read) / max(1, characters)
 
     def translate(self, sources: Sequence[Sequence[int]]) -> list[Translation]:
         """The best translation of each source, the others of the best inside it."""
@@ -137,6 +167,12 @@ class Translator:
             )
         )
         return [replace(each, alignment=next(aligned)) if each.tokens else each for each in translations]
+
+    def _cut(self, sentence: str) -> str:
+        if self.codes is None:
+            return sentence
+        # Codes that were learned from lower case leave capitals as single letters.
+        return self.codes.apply(sentence.lower() if isinstance(self.tokenizer, Lowering) else sentence)
 
     def _limit(self, source: Sequence[int]) -> int:
         if self.max_tokens is not None:

@@ -18,6 +18,7 @@ AMOUNT: Rule = ("must be at least 0", lambda v: v >= 0)
 POSITIVE: Rule = ("must be more than 0", lambda v: v > 0)
 CHANCE: Rule = ("must be at least 0 and less than 1", lambda v: 0 <= v < 1)
 SHARE: Rule = ("must lie between 0 and 1", lambda v: 0 <= v <= 1)
+SEVERAL: Rule = ("must be 2 or more, or 0", lambda v: v == 0 or v >= 2)
 INSIDE: Rule = ("must be more than 0 and less than 1", lambda v: 0 < v < 1)
 PORTION: Rule = ("must be more than 0 and at most 1", lambda v: 0 < v <= 1)
 SOME: Rule = ("must not be empty", lambda v: len(v) > 0)
@@ -78,7 +79,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "vocab": COUNT,
     },
     r.MaskedText: {"source": SOME, "vocab": COUNT, "validation": INSIDE, "share": INSIDE},
-    r.Labelled: {"folder": SOME, "train": SOME, "test": SOME, "vocab": COUNT},
+    r.Labelled: {"folder": SOME, "train": SOME, "folds": SEVERAL, "vocab": COUNT},
     r.Conversations: {"source": SOME, "validation": INSIDE},
     r.LoRA: {"rank": COUNT, "alpha": POSITIVE, "dropout": CHANCE},
     r.AdamW: {"rate": AMOUNT, "betas": CHANCES, "eps": POSITIVE, "decay": AMOUNT},
@@ -179,6 +180,13 @@ def _misfits(part: Any) -> Iterator[tuple[str, str]]:
                 f"{longest} leaves no length between shortest, {shortest}, and itself to keep from training; "
                 f"must be at least {shortest + 2}",
             )
+        case r.Labelled(test=test, folds=folds) if bool(test) == bool(folds):
+            yield (
+                "test",
+                f"{test!r} and {folds} folds: name a file of test sentences, or give folds, not both",
+            )
+        case r.Labelled(folds=folds, fold=fold) if not min(folds, 1) <= fold <= folds:
+            yield "fold", f"{fold} is none of {folds} folds: they count from 1; 0 where there are none"
         case r.Recipe():
             yield from _recipe_misfits(part)
         case r.Run(batch=batch, accumulate=parts) if batch % parts:

@@ -107,13 +107,17 @@ class MaskedText(Data):
 class Labelled(Data):
     """Sentences to be sorted into classes: files of a `folder`, each line a label and a sentence.
 
-    Where `validation` is empty, it is one sentence in ten of `train`, by a hash of its text.
+    Cross-validation has no `test` file: `train` is dealt into `folds`, and fold number `fold` (from 1) is the
+    test part. Where `validation` is empty, it is one sentence in ten of what then is left of `train`, by a
+    hash of its text.
     """
 
     folder: str
     train: str
-    test: str
+    test: str = ""
     validation: str = ""
+    folds: int = 0
+    fold: int = 0
     tokenizer: Literal["bytes", "characters", "bpe"] = "bpe"
     vocab: int = 4096
 

@@ -41,7 +41,7 @@ class Classifying:
     def __init__(self, plan: spec.Labelled, run: spec.Run, known: Tokenizer | None = None):
         found = read_labelled(plan)
         self.train, self.validation, self.test = found.train, found.validation, found.test
-        self.labels, self.run = found.classes, run
+        self.labels, self.copies, self.run = found.classes, found.copies, run
         spelled = found.train.texts
         if plan.tokenizer == "characters":  # as `Language` does
             spelled += (*found.validation.texts, *found.test.texts)
@@ -62,12 +62,15 @@ class Classifying:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """How many training sentences are cut."""
-        most = self.run.length
-        cut = sum(len(row) > most for row in encode_rows(self.tokenizer, self.train.texts))
-        if not cut:
-            return ()
-        return (f"{cut:,} of {len(self.rows):,} training sentences are cut to run.length, {most} tokens",)
+        """How many training sentences are cut, and how many were dealt with an equal one."""
+        most, told = self.run.length, []
+        if cut := sum(len(row) > most for row in encode_rows(self.tokenizer, self.train.texts)):
+            told.append(
+                f"{cut:,} of {len(self.rows):,} training sentences are cut to run.length, {most} tokens"
+            )
+        if self.copies:
+            told.append(f"{self.copies:,} sentences of the file have an equal one: it is in the same fold")
+        return tuple(told)
 
     @property
     def typical(self) -> tuple[int, int]:

@@ -125,6 +125,15 @@ def test_options_replace_the_recipes_values_and_nothing_else(capsys):
     assert changed.run.schedule == plain.run.schedule and changed.model.width == plain.model.width
 
 
+def test_a_fold_of_one_file_is_an_option(capsys):
+    """The command of docs/sequences.md for one fold of MR."""
+    folds = ("--data.train", "rt-polarity.all", "--data.test", "", "--data.folds", "10", "--data.fold", "3")
+    found = resolved(capsys, "bert-small/5-trec-scratch", "--data", "sentences", *folds)
+    assert (found.data.train, found.data.test, found.data.folds, found.data.fold) == (folds[1], "", 10, 3)
+    code, _, err = ends(capsys, "train", "bert-small/5-trec-scratch", "--data.fold", "3")
+    assert code == ConfigError.exit_code and "data.fold: 3 is none of 0 folds" in err
+
+
 def test_a_text_trains_as_the_default_recipe(capsys, tmp_path):
     text = tmp_path / "my text.txt"
     text.write_text("hello")

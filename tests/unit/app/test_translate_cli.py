@@ -227,13 +227,6 @@ def test_who_writes_into_a_pipe_need_not_close_it(run, session, monkeypatch):
     assert codes == [0]
 
 
-def test_strange_lines_are_noticed(run, session, capsys, monkeypatch):
-    letter = session.tokenizer.encode("a").tolist()[0]
-    monkeypatch.setattr("cutaway.generate.translate.Translator.unknown_share", lambda *_: 0.75)
-    Path("lines.txt").write_text("abc\n")
-    assert letter and "75% of its tokens are unknown" in say(run, capsys, "lines.txt").err
-
-
 def test_what_cannot_be_is_one_line(run, capsys):
     assert "cannot be read" in say(run, capsys, "nowhere.txt", code=InputMissingError.exit_code).err
     assert "best 9" in say(run, capsys, "lines.txt", "--best", "9", code=LimitError.exit_code).err

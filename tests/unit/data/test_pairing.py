@@ -159,6 +159,14 @@ def test_codes_join_the_earliest_pair_first(tmp_path):
     assert codes.apply("  abc  c ") == "  ab@@ c c " and codes.apply("") == "" and codes.apply("  ") == "  "
 
 
+def test_of_equal_codes_the_first_counts_and_later_ones_keep_their_place(tmp_path):
+    """As in subword-nmt 0.3.8: more lines than pairs hide no pair, one that comes again moves nowhere."""
+    codes = Codes(write_codes(tmp_path, "#version: 0.2", "a b", "a b", "a b", "x y</w>"))
+    assert codes.apply("zxy") == "z@@ xy" and codes.apply("abc") == "ab@@ c"
+    again = Codes(write_codes(tmp_path, "#version: 0.2", "a b", "b c</w>", "a b"))
+    assert again.apply("abc") == "ab@@ c"
+
+
 def test_the_order_of_codes_matters(tmp_path):
     """Negative control."""
     swapped = Codes(write_codes(tmp_path, "#version: 0.2", "a b", "b c", "b c</w>", "a bc</w>"))

@@ -1,11 +1,12 @@
 """Labelled sentences: the layouts there are, what is not UTF-8, the split, every way a file can be wrong."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from cutaway import spec
-from cutaway.data.sentences import place_of, read_labelled, read_sentences, sentence_documents
+from cutaway.data.sentences import deal, place_of, read_labelled, read_sentences, sentence_documents
 from cutaway.errors import ConfigError, FileFormatError, InputMissingError
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "sentences"
@@ -123,6 +124,73 @@ def test_too_few_sentences_to_put_some_aside(tmp_path):
     written(tmp_path, lines(3), "test.txt")
     with pytest.raises(ConfigError, match="2 sentences are too few to put one in ten aside: give more"):
         read_labelled(plan(tmp_path))
+
+
+def folded(folder: Path, folds: int, fold: int, **parts) -> spec.Labelled:
+    return spec.Labelled(str(folder), "train.txt", folds=folds, fold=fold, **parts)
+
+
+def test_folds_are_disjoint_and_together_the_whole(tmp_path):
+    written(tmp_path, lines(203) + lines(20))  # 20 stand there twice
+    tests = []
+    for fold in range(1, 6):
+        found = read_labelled(folded(tmp_path, 5, fold))
+        parts = [found.train, found.validation, found.test]
+        texts = [set(part.texts) for part in parts]
+        assert not texts[0] & texts[1] and not texts[0] & texts[2] and not texts[1] & texts[2]
+        assert sorted(line for part in parts for line in part.lines) == list(range(1, 224))
+        assert found.classes == ("0", "1") and found.copies == 40
+        assert [str((line - 1) % 203 % 2) for line in found.test.lines] == list(found.test.labels)
+        assert list(found.test.lines) == sorted(found.test.lines)
+        tests.append(found.test)
+    assert sorted(line for test in tests for line in test.lines) == list(range(1, 224))
+    assert sorted(len(set(test.texts)) for test in tests) == [40, 40, 41, 41, 41]
+    assert tests[0].lines[:20] != tuple(range(1, 21)), "they are shuffled"
+
+
+def test_folds_are_dealt_by_the_rule_that_is_stated(tmp_path):
+    """The different sentences in the order of their SHA-256, to the folds in turn."""
+    written(tmp_path, lines(60))
+    deck = sorted(
+        (f"sentence number {i}" for i in range(60)), key=lambda text: sha256(text.encode()).hexdigest()
+    )
+    found = read_labelled(folded(tmp_path, 3, 2))
+    assert set(found.test.texts) == set(deck[1::3])
+    assert set(found.validation.texts) == {text for text in deck if place_of(text) < 0.1} - set(deck[1::3])
+
+
+def test_a_validation_file_beside_folds(tmp_path):
+    written(tmp_path, lines(40))
+    written(tmp_path, lines(5, start=40), "own.txt")
+    found = read_labelled(folded(tmp_path, 4, 1, validation="own.txt"))
+    assert [len(part.texts) for part in (found.train, found.validation, found.test)] == [30, 5, 10]
+
+
+def test_too_few_sentences_for_folds(tmp_path):
+    written(tmp_path, lines(4))
+    with pytest.raises(
+        ConfigError, match="4 sentences are too few to deal 9 folds and put one in ten aside: give"
+    ):
+        read_labelled(folded(tmp_path, 9, 9))
+    written(tmp_path, lines(40) + "2 alone\n")
+    fold = next(
+        k for k in (1, 2, 3) if "alone" in deal(read_sentences(tmp_path / "train.txt"), 3, k)[1].texts
+    )
+    written(tmp_path, lines(9), "own.txt")
+    with pytest.raises(
+        ConfigError, match="41 sentences are too few to deal 3 folds: give more, or fewer folds"
+    ):
+        read_labelled(folded(tmp_path, 3, fold, validation="own.txt"))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is not on this machine")
+def test_ten_folds_of_mr():
+    """Pang & Lee (2005): 10,662 sentences, as many of either class; 10 folds (Kim 2014)."""
+    parts = [deal(read_sentences(REAL / "rt-polarity.all"), 10, fold) for fold in range(1, 11)]
+    assert sorted(line for _, test in parts for line in test.lines) == list(range(1, 10_663))
+    for train, test in parts:
+        assert len(train.texts) + len(test.texts) == 10_662 and not set(train.texts) & set(test.texts)
+        assert 1_055 < len(test.texts) < 1_080 and 0.44 < test.labels.count("1") / len(test.labels) < 0.56
 
 
 def test_sentences_as_text_without_their_labels(tmp_path):

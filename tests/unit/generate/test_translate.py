@@ -1,12 +1,15 @@
 """From sentences to sentences: sources end with the end token, and alignments are the attention's own."""
 
+import gzip
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from cutaway import spec
 from cutaway.data.begin import source_ids
+from cutaway.data.pairing import Codes, Lowering, joint_tokenizer, marked_tokenizer
 from cutaway.data.tasks import StringTask
 from cutaway.errors import ConfigError, LimitError
 from cutaway.generate import align as aligning
@@ -16,6 +19,10 @@ from cutaway.models import Paired
 from cutaway.session import Session
 from tests.unit.generate.tiny import PAIRS, filled, with_attention
 
+MULTI30K = Path(__file__).parents[3] / "../shared/data/multi30k/raw"
+needs_multi30k = pytest.mark.skipif(
+    not MULTI30K.exists(), reason="needs ../shared/data/multi30k, which is absent"
+)
 TASK = StringTask(0, 6, 1, 8)
 TOKENIZER = TASK.tokenizer()
 SENTENCES = ["<abc", "", "<f", "<aabbccdd", "  "]
@@ -81,6 +88,98 @@ def test_what_cannot_be_translated_is_named(sentences):
         translate(model(), TOKENIZER, ["a", "aé"])
     with pytest.raises(ConfigError, match="needs an encoder-decoder"):
         translate(filled(with_attention()), TOKENIZER, sentences)
+
+
+def reading(tokenizer, **choices):
+    plan = PAIRS["vaswani"]()
+    return Translator(filled(replace(plan, source=spec.Tokens(vocab=tokenizer.vocab))), tokenizer, **choices)
+
+
+CUT = ["zwei män@@ ner", "ein m@@ a@@ n@@ n"]
+
+
+@pytest.fixture
+def codes(tmp_path):
+    path = tmp_path / "codes"
+    path.write_text("#version: 0.2\nz w\ne i</w>\nzw ei</w>\nm ä\nmä n\nn e\nne r</w>\ne i\nei n</w>\n")
+    return path
+
+
+def test_codes_cut_plain_text_for_a_model_that_reads_it_cut(codes):
+    marked = marked_tokenizer(CUT)
+    plain, cutting = reading(marked), reading(marked, codes=Codes(codes))
+    for line in CUT:
+        whole = line.replace("@@ ", "")
+        assert cutting.encode(whole) == plain.encode(line) != plain.encode(whole)
+    assert cutting.encode("Zwei Männer") != plain.encode(CUT[0])  # capitals are other letters
+    lowering = reading(Lowering(marked.inner), codes=Codes(codes))
+    assert lowering.encode("Zwei Männer") == plain.encode(CUT[0]), "lower case comes before the codes"
+    session = Session(cutting.model, marked)
+    (found,) = session.translations(["zwei männer"], codes=codes, max_tokens=3)
+    assert list(found.source) == plain.encode(CUT[0])
+
+
+def test_codes_are_refused_by_a_model_that_reads_text_as_it_is(codes):
+    with pytest.raises(ConfigError, match=r"^codes: this model did not learn from text .*leave them out$"):
+        Session(model(), TOKENIZER).translations(["ab"], codes=codes)
+
+
+def test_a_marked_model_s_doubt_names_cutting(codes):
+    marked = marked_tokenizer(CUT)
+    plain, cutting = reading(marked), reading(marked, codes=Codes(codes))
+    assert plain.unknown_share(plain.encode("zwei männer")) == 0.5
+    assert plain.doubt(plain.encode("zwei männer")) is None
+    told = plain.doubt(plain.encode("two männer"))
+    assert told.startswith("100% of its tokens are unknown to the model: was it cut") and "--codes" in told
+    assert cutting.doubt(cutting.encode("ein mann zwei männer")) is None
+    told = cutting.doubt(cutting.encode("two pulleys"))
+    assert "--codes" not in told and "tokenised" in told and "language" in told
+
+
+TEXTS = ["two men in hats stand in a street", "zwei männer mit hüten stehen auf einer straße"] * 9
+RUSSIAN, CHINESE = "два человека стоят на улице", "两个人站在街上。"
+
+
+@pytest.fixture(scope="module")
+def bytewise():
+    """A translator of byte-level pairs, which have a token for any text."""
+    return reading(joint_tokenizer(TEXTS, 400))
+
+
+def test_of_bytes_the_characters_are_counted_that_were_never_learned(bytewise):
+    def share(text):
+        return bytewise.unknown_share(bytewise.encode(text))
+
+    assert share(TEXTS[0]) == share(TEXTS[1]) == share("") == share("xylophone (quiz)") == 0
+    assert share(RUSSIAN) == share(CHINESE) == share("🙂") == 1
+    assert share("a ж b 两") == 0.5, "characters, not bytes or tokens; spaces do not count"
+    told = bytewise.doubt(bytewise.encode(RUSSIAN))
+    assert told == "100% of its characters are unknown to the model: is it of the right language?"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["łukasz żółć und björk", "a café à côté", "“so”, sagte er — 20 € …", "a man 🙂", "ngô bảo châu is here"],
+)
+def test_names_accents_and_signs_raise_no_doubt(bytewise, line):
+    assert bytewise.doubt(bytewise.encode(line)) is None
+
+
+def test_letters_that_were_learned_raise_none():
+    """Negative control: the sign is what was learned, not the script."""
+    russian = reading(joint_tokenizer([RUSSIAN, *TEXTS] * 3, 400))
+    assert russian.unknown_share(russian.encode(RUSSIAN)) == 0
+    assert russian.doubt(russian.encode(CHINESE)) is not None
+
+
+@needs_multi30k
+def test_no_line_of_multi30k_raises_doubt_in_any_of_its_languages():
+    """French is not noticed beside German and English: its letters are theirs."""
+    read = {name: gzip.decompress((MULTI30K / f"val.{name}.gz").read_bytes()) for name in ("de", "en", "fr")}
+    texts = {name: data.decode().lower().split("\n") for name, data in read.items()}
+    asked = reading(joint_tokenizer([*texts["de"], *texts["en"]], 2000))
+    shares = {name: max(asked.unknown_share(asked.encode(t)) for t in some) for name, some in texts.items()}
+    assert max(shares.values()) < 0.2
 
 
 @pytest.mark.parametrize("layer", [None, 0, 1])

@@ -241,6 +241,26 @@ def test_a_range_without_a_length_to_hold_out_is_refused(longest):
     assert read_recipe(as_table(recipe("t5", data=spec.Reversal(longest=3)))).data.longest == 3
 
 
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({}, "test: '' and 0 folds: name a file of test sentences, or give folds"),
+        ({"test": "b", "folds": 10, "fold": 1}, "test: 'b' and 10 folds: name a file .*, not both"),
+        ({"folds": 1, "fold": 1}, "folds: 1 must be 2 or more, or 0"),
+        ({"folds": 10}, "fold: 0 is none of 10 folds: they count from 1"),
+        ({"folds": 10, "fold": 11}, "fold: 11 is none of 10 folds"),
+        ({"folds": 10, "fold": -1}, "fold: -1 is none of 10 folds"),
+        ({"test": "b", "fold": 3}, "fold: 3 is none of 0 folds: .* 0 where there are none"),
+    ],
+)
+def test_folds_stand_in_place_of_a_test_file(parts, message):
+    with pytest.raises(ConfigError, match=f"^recipe: data.{message}"):
+        read_recipe(as_table(recipe("bert", data=spec.Labelled("a", "b", **parts))))
+    for fits in ({"test": "b"}, {"folds": 10, "fold": 1}, {"folds": 10, "fold": 10}):
+        data = spec.Labelled("a", "b", **fits)
+        assert read_recipe(as_table(recipe("bert", data=data))).data == data
+
+
 def test_the_file_begins_the_message(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(write_recipe(recipe()).replace("heads =", "head ="))

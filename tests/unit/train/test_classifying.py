@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data(folder: Path, **parts) -> spec.Labelled:
-    return spec.Labelled(str(folder), "train.txt", "test.txt", **({"vocab": 300} | parts))
+    return spec.Labelled(str(folder), "train.txt", **({"test": "test.txt", "vocab": 300} | parts))
 
 
 def classifying(folder: Path, run: spec.Run = TOY, **parts) -> Classifying:
@@ -89,6 +89,17 @@ def test_how_many_sentences_are_cut_is_told(folder):
         len(row) > 5 for row in encode_rows(classifying(folder).tokenizer, classifying(folder).train.texts)
     )
     assert told.startswith(f"{cut} of ") and 0 < cut < 600
+
+
+def test_folds_are_the_parts_and_copies_are_told(folder):
+    task = classifying(folder, test="", folds=5, fold=2)
+    texts = task.train.texts + task.validation.texts + task.test.texts
+    copies = sum(texts.count(text) > 1 for text in texts)
+    assert copies > 0 and len(texts) == 600
+    assert task.notices == (f"{copies} sentences of the file have an equal one: it is in the same fold",)
+    other = classifying(folder, test="", folds=5, fold=3)
+    assert other.digest != task.digest and not set(other.test.texts) & set(task.test.texts)
+    assert task.baselines()["bag_of_words_test_accuracy"] > 0.9
 
 
 @pytest.mark.parametrize("pool", ["mean", "first"])
