@@ -343,8 +343,9 @@ panels[1].legend()
 # %% [markdown]
 # ## A task one can see through
 #
-# Real translation takes hours. So we take strings of up to twelve letters, behind a sign that says what to
-# do with them: `R` to reverse, `S` to sort.
+# Real translation takes a small model some four minutes to learn (the recipe `translate-quick`), and its
+# rules are too many to check one. So we take strings of up to twelve letters, behind a sign that says what
+# to do with them: `R` to reverse, `S` to sort.
 #
 # What is trained already is not trained again: if you change something, delete its folder in
 # `runs/recurrence-to-attention`.

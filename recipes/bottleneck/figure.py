@@ -13,7 +13,6 @@ from cutaway.data import bleu
 from cutaway.data.parallel import read_parallel
 from cutaway.spec import Parallel
 
-EDGES = (5, 10, 15, 20, 25, 30, 40, 50)  # words of the source
 FEWEST = 20  # sentences a bucket must have to be drawn
 
 
@@ -25,7 +24,7 @@ def draw_lengths(data: Path, runs: list[Path], out: Path) -> Path:
     buckets: list[str] = []
     for run in runs:
         written = ca.load(run).translate(test.source)
-        rows = bleu.by_length(written, test.target, test.source, EDGES, lower=True)
+        rows = bleu.by_length(written, test.target, test.source, bleu.LENGTHS)
         rows = [row for row in rows if row.count >= FEWEST]
         buckets = [f"{row.bucket}\n({row.count})" for row in rows]
         scores = [row.bleu.score if row.bleu else 0.0 for row in rows]

@@ -1,6 +1,7 @@
 """The recipes' mechanism: promises and results are read strictly, the table computed, verdicts fair."""
 
 import json
+import re
 import shutil
 from dataclasses import asdict, replace
 
@@ -18,11 +19,12 @@ from cutaway.app.results import (
     write_result,
 )
 from cutaway.errors import ConfigError, InputMissingError
-from cutaway.spec import Muon
+from cutaway.spec import Muon, Parallel
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import find_recipe, group_of, shipped_groups, shipped_recipes
 
 EXPECTED = Expected("validation", "nats", "less", 1.88, "a paper", 0.02, (1, 2, 3))
+CITED = re.compile(r"\b(19|20)\d\d\b|^nanoGPT README|^bentrevett, pytorch-seq2seq")
 RESULT = SeedResult(
     recipe="shakespeare-small",
     seed=1,
@@ -35,6 +37,7 @@ RESULT = SeedResult(
     commit="0123456789ab",
     facts={"torch": "2.13.0"},
     curve=((50, 6.5, 2.2), (150, 18.25, 1.87)),
+    details={"validation": "how it was counted"},
 )
 
 
@@ -53,6 +56,11 @@ def test_every_recipe_is_whole(name):
     folder = shipped_recipes()[name]
     recipe, expected = read_recipe(folder / "recipe.toml"), read_expected(folder)
     assert recipe.name == folder.name and expected.seeds and expected.source
+    assert expected.published is None or CITED.search(expected.source), (
+        "a published figure names who and when"
+    )
+    if isinstance(recipe.data, Parallel) and "sacrebleu" in expected.unit:
+        assert ("lower-cased" in expected.unit) == recipe.data.lower
     told, title = (folder.parent, group) if (group := group_of(name)) else (folder, name)
     assert (told / "README.md").read_text().startswith(f"# {title}: ")
     assert "__main__" in (told / "figure.py").read_text()
@@ -64,6 +72,11 @@ def test_a_result_is_read_as_it_was_written(tmp_path):
     (tmp_path / RESULT.recipe).mkdir()
     write_result(tmp_path / RESULT.recipe / "results", RESULT)
     assert read_results(tmp_path / RESULT.recipe) == [RESULT]
+    path = tmp_path / RESULT.recipe / "results" / "seed-1.json"
+    older = json.loads(path.read_text())
+    del older["details"]  # as results were written before there were any
+    path.write_text(json.dumps(older))
+    assert read_results(tmp_path / RESULT.recipe) == [replace(RESULT, details={})]
 
 
 def test_the_table_is_computed_from_the_seeds(folder):

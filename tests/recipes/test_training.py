@@ -163,6 +163,14 @@ def test_run_and_verify_leave_the_page(tiny, capsys):
     assert len(list(Path("runs").glob("*/report.html"))) == 2
 
 
+def test_a_result_says_how_its_figure_was_counted(tiny, capsys, monkeypatch):
+    details = {"validation": "counted so", "validation_tail": "counted otherwise"}
+    monkeypatch.setattr("cutaway.train.runner.details_of", lambda task: details)
+    _, out, _ = ends(capsys, "run", "tiny", "--seed", "1")
+    assert "counted so" in out.splitlines() and "otherwise" not in out
+    assert [result.details for result in read_results(tiny)] == [details]
+
+
 def test_a_result_of_before_the_digest_was_kept_says_nothing_of_a_text(tiny, capsys):
     result = committed(tiny)
     assert run(capsys, "--seed", "2", "--data", "other.txt")["command"].endswith("--data other.txt")

@@ -165,8 +165,10 @@ def run_one(options: Run) -> int:
     if options.json:
         print(json.dumps(asdict(result)))
     else:
-        unit = read_expected(plan.folder).unit
-        print(f"{result.value:.4f} {unit} in {result.seconds:.1f} s of training -> {path}")
+        expected = read_expected(plan.folder)
+        print(f"{result.value:.4f} {expected.unit} in {result.seconds:.1f} s of training -> {path}")
+        if expected.measure in result.details:
+            print(result.details[expected.measure])
         print_report(report)
     return 0
 

@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +36,8 @@ class Expected:
 @dataclass(frozen=True)
 class SeedResult:
     """What one training of a recipe reached: `seconds` and `tokens` of training alone; `curve` holds step,
-    seconds of training and validation loss of every evaluation.
+    seconds of training and validation loss of every evaluation; `details` how figures were counted, by name,
+    where a number alone does not say (older results have none).
     """
 
     recipe: str
@@ -50,6 +51,7 @@ class SeedResult:
     commit: str | None
     facts: dict[str, str]
     curve: tuple[tuple[int, float, float], ...]
+    details: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
 

@@ -171,4 +171,5 @@ def train_seed(plan: Plan, command: str) -> tuple["Result", SeedResult]:
         commit=str(result.facts["commit"]) if result.facts.get("commit") else None,
         facts={name: str(result.facts[name]) for name in FACTS if result.facts.get(name) is not None},
         curve=training_curve(plan.out),
+        details=result.details,
     )

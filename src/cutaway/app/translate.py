@@ -14,10 +14,9 @@ import tyro
 
 from cutaway.app.options import Flag, option, parse, read_text
 from cutaway.app.prompt import ask
-from cutaway.errors import InputMissingError, LimitError
+from cutaway.errors import ConfigError, InputMissingError, LimitError
 
 if TYPE_CHECKING:
-    from cutaway.data.bleu import Bleu
     from cutaway.data.tokenizer import Tokenizer
     from cutaway.generate.translate import Translation, Translator
 
@@ -50,12 +49,15 @@ class Options:
     reference: Annotated[
         str | None, option(help="a file of right translations, line by line: BLEU on standard error")
     ] = None
+    by_length: Annotated[Flag, option(help="with --reference: BLEU by the words of the source, too")] = False
     json: Annotated[Flag, option(help="a JSON object a line")] = False
 
 
 def run(arguments: list[str]) -> int:
     """Translates line by line; ends with LimitError's code where one line could not be translated."""
     options = parse(Options, arguments, "cutaway translate")
+    if options.by_length and options.reference is None:
+        raise ConfigError("--by-length is of BLEU: give a --reference, or leave it out")
     with opened(options.file) as file:
         return answer(options, file)
 
@@ -66,6 +68,7 @@ def answer(options: Options, file: IO[bytes]) -> int:
     if references is not None and file.seekable():
         check_counts(options.reference, len(references), sum(1 for _ in lines(file)))
         file.seek(0)
+    from cutaway.app.scores import scores
     from cutaway.data import bleu
     from cutaway.generate.align import look_sites
     from cutaway.generate.translate import Translator
@@ -89,11 +92,12 @@ def answer(options: Options, file: IO[bytes]) -> int:
     if not options.file and sys.stdin.isatty():
         desk.converse()
         return 0
-    written = desk.translate_file(file, keep=references is not None)
+    kept = desk.translate_file(file, keep=references is not None)
     if references is not None:
-        check_counts(options.reference, len(references), len(written))
-        score = scored(written, references, session.tokenizer)
-        print(f"BLEU {score.score:.2f}  {score.signature}", file=sys.stderr)
+        check_counts(options.reference, len(references), len(kept))
+        sources = [source for source, _ in kept] if options.by_length else None
+        said = scores([text for _, text in kept], references, session.tokenizer, sources)
+        print(*said, sep="\n", file=sys.stderr)
     return LimitError.exit_code if desk.refused else 0
 
 
@@ -114,20 +118,20 @@ class Desk:
         self.translator, self.options = translator, options
         self.refused = 0
 
-    def translate_file(self, file: IO[bytes], keep: bool) -> list[str]:
-        """Writes the translation of every line, a chunk at a time; returns the texts where they are kept."""
-        texts: list[str] = []
+    def translate_file(self, file: IO[bytes], keep: bool) -> list[tuple[str, str]]:
+        """Writes the translation of every line, a chunk at a time; returns both where they are kept."""
+        kept: list[tuple[str, str]] = []
         first = 1
         for chunk in chunks(file):
             numbers = range(first, first + len(chunk))
             sources = [self._source(number, line) for number, line in zip(numbers, chunk, strict=True)]
-            for number, found in zip(numbers, self._translate(sources), strict=True):
+            for number, line, found in zip(numbers, chunk, self._translate(sources), strict=True):
                 print(self._shown(number, found))
                 if keep:
-                    texts.append(found.text)
+                    kept.append((line.decode("utf-8", "replace"), found.text))
             sys.stdout.flush()
             first += len(chunk)
-        return texts
+        return kept
 
     def converse(self) -> None:
         """Translates what is typed, sentence by sentence, until the input ends; Ctrl-C drops a sentence."""
@@ -178,17 +182,6 @@ def read_lines(name: str) -> list[str]:
 def check_counts(name: str | None, have: int, need: int) -> None:
     if have != need:
         raise LimitError(f"{name}: {have} lines for {need} translations; give one right one for each line")
-
-
-def scored(written: Sequence[str], references: Sequence[str], tokenizer: "Tokenizer") -> "Bleu":
-    """BLEU in the form of what a tokenizer writes: cut into words already, or lower-cased, or plain."""
-    from cutaway.data import bleu
-    from cutaway.data.pairing import Lowering
-    from cutaway.data.spelling import join_marks
-
-    if tokenizer.kind == "marked":
-        return bleu.tokenised(written, [join_marks(line) for line in references])
-    return bleu.detokenised(written, references, lower=isinstance(tokenizer, Lowering))
 
 
 class Pipe:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Form = Literal["detokenised", "tokenised"]
 BOOTSTRAP_SAMPLES = 1_000
+LENGTHS = (5, 10, 15, 20, 25, 30, 40, 50)  # edges of buckets, in words of a source
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Bleu:
     signature: str
 
     def line(self) -> str:
-        """The score as fairseq prints it."""
+        """The score and what it is made of, in the form in which fairseq prints them."""
         precisions = "/".join(f"{precision:.1f}" for precision in self.precisions)
         ratio = self.system_length / max(1, self.reference_length)
         return (
@@ -88,14 +89,30 @@ def check_installed() -> None:
         raise MissingExtraError("eval") from None
 
 
+def score(hypotheses: Sequence[str], references: Sequence[str], form: Form, lower: bool = False) -> Bleu:
+    """BLEU of text in either form; LimitError for unequal counts, or none."""
+    check_installed()
+    _check_counts(references, hypotheses=hypotheses)
+    metric = _metric(form, lower)
+    found = metric.corpus_score(hypotheses, [references])
+    return Bleu(
+        found.score,
+        tuple(found.precisions),
+        found.bp,
+        found.sys_len,
+        found.ref_len,
+        str(metric.get_signature()),
+    )
+
+
 def detokenised(hypotheses: Sequence[str], references: Sequence[str], lower: bool = False) -> Bleu:
     """BLEU of running text, as sacrebleu computes it; LimitError for unequal counts, or none."""
-    return _score(hypotheses, references, "detokenised", lower)
+    return score(hypotheses, references, "detokenised", lower)
 
 
 def tokenised(hypotheses: Sequence[str], references: Sequence[str]) -> Bleu:
     """BLEU of text cut into words already, as fairseq computes it; LimitError for unequal counts, or none."""
-    return _score(hypotheses, references, "tokenised", False)
+    return score(hypotheses, references, "tokenised")
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str], lower: bool = False) -> Chrf:
@@ -133,7 +150,7 @@ def by_length(
         LengthRow(
             bucket,
             len(places),
-            _score([hypotheses[i] for i in places], [references[i] for i in places], form, lower)
+            score([hypotheses[i] for i in places], [references[i] for i in places], form, lower)
             if places
             else None,
         )
@@ -168,21 +185,6 @@ def compare(
     assert not isinstance(first, str) and not isinstance(second, str) and second.p_value is not None
     p_value = 1.0 if first.score == second.score else second.p_value
     return Comparison(_estimate(first), _estimate(second), p_value, str(signatures["BLEU"]))
-
-
-def _score(hypotheses: Sequence[str], references: Sequence[str], form: Form, lower: bool) -> Bleu:
-    check_installed()
-    _check_counts(references, hypotheses=hypotheses)
-    metric = _metric(form, lower)
-    found = metric.corpus_score(hypotheses, [references])
-    return Bleu(
-        found.score,
-        tuple(found.precisions),
-        found.bp,
-        found.sys_len,
-        found.ref_len,
-        str(metric.get_signature()),
-    )
 
 
 def _metric(form: Form, lower: bool) -> "BLEU":

@@ -190,7 +190,8 @@ class Run:
     taken, a checkpoint written, a text sampled; 0 only at the end. `threads` 0 takes every core. `device`
     auto takes a GPU where there is one. Labels are smoothed by `smoothing` (Szegedy et al. 2015). The
     `average` last checkpoints are averaged at the end (1: the last alone). Training ends early after
-    `patience` evaluations without a better one (0: never), and then goes back to the best.
+    `patience` evaluations without a lower loss on the validation sample (0: never), whatever BLEU or accuracy
+    do, and then goes back to the lowest.
     """
 
     steps: int = 1000

@@ -161,10 +161,10 @@ class Conversing:
         asked = "\n".join(f"{message['role']}: {message['content']}" for message in messages[:place])
         return f"{asked}\n{ASSISTANT}: {''.join(pieces)}".lstrip()
 
-    def shown(self) -> str:
-        """The beginning of what the first validation conversation says."""
-        said = "\n".join(message["content"] for message in self.messages.validation[0])
-        return said[:SHOWN_CHARACTERS]
+    def shown(self) -> str | None:
+        """The beginning of the first validation conversation in which something is said, if there is one."""
+        said = ("\n".join(one["content"] for one in messages) for messages in self.messages.validation)
+        return next((text[:SHOWN_CHARACTERS] for text in said if text.strip()), None)
 
 
 def as_batch(rows: Sequence[Row], least: int = 0) -> Batch:

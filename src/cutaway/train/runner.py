@@ -33,18 +33,22 @@ from cutaway.train.progress import Reporter, Silent
 from cutaway.train.signals import RunInterruptedError, Signals, StoppedError
 from cutaway.train.start import leave_to_train, take_again
 from cutaway.train.task import Task
-from cutaway.train.tasks import labels_of, make_task
+from cutaway.train.tasks import details_of, labels_of, make_task
 from cutaway.weights.run import assign_frozen, whole_checkpoint
 
 
 @dataclass
 class Result:
-    """A finished run: where it is, what it reached, and what it took. `cutaway.load` takes it like a path."""
+    """A finished run: where it is, what it reached, and what it took. `cutaway.load` takes it like a path.
+
+    `details` tells of figures by name how they were counted, where a number alone does not say.
+    """
 
     out: Path
     figures: dict[str, float]
     facts: dict[str, object]
     counters: dict[str, float] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
 
     def __fspath__(self) -> str:
         return os.fspath(self.out)
@@ -178,7 +182,7 @@ class Runner:
             if training.whole and self.noted == training.done:
                 self.save(training)
             raise
-        return Result(self.out, figures, self.facts, dict(self.counters))
+        return Result(self.out, figures, self.facts, dict(self.counters), details_of(task))
 
     def look(self, training: Training, task: Task, signals: Signals) -> None:
         """Evaluate and sample, where that is due after the step just done and not yet written."""

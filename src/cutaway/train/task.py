@@ -79,7 +79,7 @@ class Task(Protocol):
         ...
 
     def shown(self) -> str | tuple[str, str] | None:
-        """What the report shows the model reading: a text, a pair, or None where there is no report."""
+        """What the report shows the model reading: a text, a pair, or None where no example has words."""
         ...
 
 

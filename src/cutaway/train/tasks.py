@@ -59,3 +59,8 @@ def facts_of(task: Task, start: Start | None) -> dict[str, object]:
 def labels_of(task: Task) -> tuple[str, ...]:
     """The names of the classes that a task sorts into, if it sorts."""
     return task.labels if isinstance(task, Classifying) else ()
+
+
+def details_of(task: Task) -> dict[str, str]:
+    """Of figures that a number alone does not tell, by name, how the last `judge` counted them."""
+    return task.details if isinstance(task, Translating) else {}

@@ -42,6 +42,7 @@ class Translating:
             texts = (*train.source, *train.target)
             known = joint_tokenizer(texts, plan.vocab) if plan.tokenizer == "bpe" else marked_tokenizer(texts)
         self.tokenizer, self.plan, self.run = known, plan, run
+        self.scores: dict[str, bleu.Bleu] = {}  # of the last judgement
         self.sources, self.targets = self._encode(train.source), self._encode(train.target)
         self.selection = parallel.select(train, self.sources, self.targets, run.length)
         part = run.batch // run.accumulate
@@ -137,16 +138,19 @@ class Translating:
     def judge(self, model: AnyModel, between: Between) -> dict[str, float]:
         """Loss a token, without smoothing, and BLEU of the validation pairs, and of the test pairs."""
         nats = self._nats(model, self.validation, between)
-        found = {
-            "validation": nats,
-            "perplexity": perplexity(nats),
-            "validation_bleu": self._score(model, self.validation, BEAM, between).score,
-        }
+        found = {"validation": nats, "perplexity": perplexity(nats)}
+        scores = {"validation_bleu": self._score(model, self.validation, BEAM, between)}
         if self.test is not None:
             found["test"] = self._nats(model, self.test, between)
-            found["test_bleu_greedy"] = self._score(model, self.test, 1, between).score
-            found["test_bleu"] = self._score(model, self.test, BEAM, between).score
-        return found
+            scores["test_bleu_greedy"] = self._score(model, self.test, 1, between)
+            scores["test_bleu"] = self._score(model, self.test, BEAM, between)
+        self.scores = scores
+        return found | {name: score.score for name, score in scores.items()}
+
+    @property
+    def details(self) -> dict[str, str]:
+        """Of each BLEU what it is made of, and sacrebleu's signature."""
+        return {name: f"{score.line()}  {score.signature}" for name, score in self.scores.items()}
 
     def _nats(self, model: AnyModel, pairs: parallel.Sentences, between: Between) -> float:
         sources, targets = self._encode(pairs.source), self._encode(pairs.target)
@@ -166,8 +170,9 @@ class Translating:
         """BLEU of what the model writes: sacrebleu's; fairseq's of a text that came cut into tokens."""
         written = self.write(model, pairs.source, beam, between)
         if self.plan.tokenizer == "marked":
-            return bleu.tokenised(written, [join_marks(line) for line in pairs.target])
-        return bleu.detokenised(written, pairs.target, lower=True)
+            references = [join_marks(line) for line in pairs.target]
+            return bleu.score(written, references, "tokenised", self.plan.lower)
+        return bleu.score(written, pairs.target, "detokenised", self.plan.lower)
 
     def write(
         self, model: AnyModel, sentences: Sequence[str], beam: int = BEAM, between: Between = lambda: None
@@ -191,6 +196,7 @@ class Translating:
         pairs = zip(some, self.write(model, some, 1), strict=True)
         return "\n".join(f"{source} -> {target}" for source, target in pairs)
 
-    def shown(self) -> tuple[str, str]:
-        """The first validation pair."""
-        return self.validation.source[0], self.validation.target[0]
+    def shown(self) -> tuple[str, str] | None:
+        """The first validation pair with words on both sides, if there is one."""
+        pairs = zip(self.validation.source, self.validation.target, strict=True)
+        return next(((source, target) for source, target in pairs if source.strip() and target.strip()), None)

@@ -13,6 +13,7 @@ import pytest
 
 from cutaway.app import translate as command
 from cutaway.app.cli import main
+from cutaway.app.scores import scores
 from cutaway.data.pairing import Lowering, joint_tokenizer, marked_tokenizer
 from cutaway.errors import ConfigError, InputMissingError, LimitError
 from cutaway.session import load
@@ -114,7 +115,13 @@ def test_a_reference_scores(run, session, capsys):
     Path("lines.txt").write_text("abc\ncba\n")
     Path("right.txt").write_text("abc\ncba\n")
     err = say(run, capsys, "lines.txt", "--reference", "right.txt").err
-    assert err.startswith("BLEU ") and "version" in err
+    assert err.startswith("BLEU ") and "version" in err and err.count("\n") == 2
+    assert err.splitlines()[1].startswith("BLEU4 = ") and "reflen=2)" in err
+    by_length = say(run, capsys, "lines.txt", "--reference", "right.txt", "--by-length").err
+    assert by_length.startswith(err) and by_length.splitlines()[2].split() == ["words", "sentences", "BLEU"]
+    assert by_length.splitlines()[3].split()[:4] == ["up", "to", "5", "2"]
+    said = say(run, capsys, "lines.txt", "--by-length", code=ConfigError.exit_code)
+    assert "give a --reference" in said.err and said.out == ""
     Path("right.txt").write_text("abc\n")
     said = say(run, capsys, "lines.txt", "--reference", "right.txt", code=LimitError.exit_code)
     assert said.out == "" and "1 lines for 2 translations" in said.err  # told before the work, not after it
@@ -124,15 +131,20 @@ def test_a_score_is_of_the_text_that_the_tokenizer_writes():
     bleu = pytest.importorskip("cutaway.data.bleu")
     pytest.importorskip("sacrebleu")
     marked = marked_tokenizer(["a pul@@ ley and two hooks , bent"])
-    references = ["a pul@@ ley and two hooks , bent"]
-    found = command.scored(["a pulley and two hooks , bent"], references, marked)
-    assert found.score == pytest.approx(100) and "tok:none" in found.signature
+    written, cut = "a pulley and two hooks , bent", "a pul@@ ley and two hooks , bent"
+    found = bleu.tokenised([written], [written])
+    said = scores([written], [cut], marked, [" ".join(["ein@@ s"] * 5)])
+    assert said[:2] == [f"BLEU 100.00  {found.signature}", found.line()] and "tok:none" in said[0]
+    assert said[2].split() == ["words", "sentences", "BLEU"]
+    assert said[3].split() == ["up", "to", "5", "1", "100.00"], "joined words are counted"
+    assert said[4].split() == ["6", "to", "10", "0", "–"]
     plain = joint_tokenizer(["two hooks"], 300)
-    assert command.scored(["Two Hooks, bent at one end"], ["two hooks, bent at one end"], plain).score < 100
-    lowered = Lowering(plain.inner)
-    assert command.scored(["two hooks, bent"], ["Two Hooks, bent"], lowered).score == pytest.approx(
-        bleu.detokenised(["two hooks, bent"], ["Two Hooks, bent"], lower=True).score
-    )
+    lowered, given = Lowering(plain.inner), (["two hooks, bent at it"], ["Two Hooks, bent at it"])
+    for tokenizer, lower in ((plain, False), (lowered, True)):
+        found = bleu.detokenised(*given, lower=lower)
+        assert scores(*given, tokenizer) == [f"BLEU {found.score:.2f}  {found.signature}", found.line()]
+        assert (found.score == pytest.approx(100)) == lower
+    assert "case:lc" in scores([written], [cut.title()], Lowering(marked.inner))[0]
 
 
 def test_references_have_the_lines_of_the_source(run, capsys, monkeypatch):

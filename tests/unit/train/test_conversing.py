@@ -125,6 +125,16 @@ def test_the_loss_is_the_mean_over_the_answers(chats):
     assert abs(task.loss(model, everything, everything.scored).item() - wanted.item()) > 1e-4
 
 
+def test_what_is_shown_says_something(chats):
+    made = conversing(chats)
+    shown, some = made.shown(), made.messages.validation
+    nothing = ({"role": "user", "content": ""}, {"role": "assistant", "content": " "})
+    made.messages = replace(made.messages, validation=(nothing, *some))
+    assert made.shown() == shown
+    made.messages = replace(made.messages, validation=(nothing,))
+    assert made.shown() is None
+
+
 def test_each_is_seen_once_an_epoch(chats):
     task = conversing(chats)
     count = len(task.train)

@@ -1,4 +1,4 @@
-"""Both schedules against what their papers' formulas give, step by step."""
+"""The schedules against what their papers' formulas give, step by step."""
 
 import math
 
@@ -30,6 +30,19 @@ def test_stable_decay_is_flat_and_then_linear():
     assert found[30:] == pytest.approx([0.1 + 0.9 * (STEPS - step) / 20 for step in range(30, STEPS)])
 
 
+def test_inverse_sqrt_is_equation_3_of_2017_with_a_peak_of_1():
+    width, warmup = 512, 10
+
+    def rate(step: int) -> float:
+        """lrate of Vaswani et al. (2017), equation 3; its steps begin with 1."""
+        return width**-0.5 * min(step**-0.5, step * warmup**-1.5)
+
+    found = [factor_at(spec.InverseSqrt(warmup), step, STEPS) for step in range(STEPS)]
+    peak = (width * warmup) ** -0.5
+    assert found == pytest.approx([rate(step + 1) / peak for step in range(STEPS)], rel=1e-12)
+    assert found.index(1.0) == warmup - 1 and found[4 * warmup - 1] == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(
     "plan",
     [
@@ -39,6 +52,9 @@ def test_stable_decay_is_flat_and_then_linear():
         spec.StableDecay(warmup=0, decay=0.0),
         spec.StableDecay(warmup=0, decay=1.0),
         spec.StableDecay(warmup=STEPS, decay=1.0, floor=1.0),
+        spec.InverseSqrt(warmup=1),
+        spec.InverseSqrt(warmup=10),
+        spec.InverseSqrt(warmup=10 * STEPS),
     ],
     ids=repr,
 )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cutaway import load, spec
-from cutaway.data import bleu
+from cutaway.data import bleu, parallel
 from cutaway.data.text import Document
 from cutaway.errors import ConfigError, LimitError, MissingExtraError
 from cutaway.models import build
@@ -19,7 +19,7 @@ from cutaway.train.tasks import make_task
 from cutaway.train.translating import Translating
 from tests.unit.train.tiny import RUN, Stop, remains, train
 
-WORDS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four", "rot": "red", "blau": "blue"}
+WORDS = {"eins": "one", "zwei": "two", "drei": "three", "vier": "four", "rot": "Red", "blau": "Blue"}
 STEPS = 160
 
 
@@ -62,12 +62,32 @@ def test_the_little_language_is_learned(trained, folder):
     session, made = load(trained), task(folder)
     figures = made.judge(session.model, lambda: None)
     assert figures["test_bleu"] > 90 and figures["test_bleu_greedy"] > 90 and figures["validation"] < 0.3
-    assert session.translate("rot vier eins zwei") == "two one four red"
+    assert session.translate("rot vier eins zwei") == "two one four Red"
     written = made.write(session.model, made.validation.source)
-    assert figures["validation_bleu"] == bleu.detokenised(written, made.validation.target, lower=True).score
+    found = bleu.detokenised(written, made.validation.target)
+    assert figures["validation_bleu"] == found.score
+    assert made.details["validation_bleu"] == f"{found.line()}  {found.signature}"
     assert made.sample(session.model).splitlines()[0] == f"{made.validation.source[0]} -> {written[0]}"
     untrained = build(made.fitted(session.model.plan)).eval()
     assert made.judge(untrained, lambda: None)["test_bleu"] < 30
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_case_counts_unless_the_data_are_read_in_lower_case(folder, lower):
+    made = task(folder, {"lower": lower})
+    made.write = lambda model, sentences, beam, between: [t.lower() for t in made.validation.target]  # type: ignore[method-assign]
+    found = made._score(build(made.fitted(spec.bahdanau(width=8))), made.validation, 1, lambda: None)
+    assert found.score == pytest.approx(100) if lower else found.score < 50
+    assert f"case:{'lc' if lower else 'mixed'}" in found.signature
+
+
+def test_what_is_shown_has_words_on_both_sides(folder):
+    made = task(folder)
+    sentences = parallel.Sentences(("", "eins", " ", "zwei"), ("one", "", "two", "two"), "val")
+    made.validation = sentences
+    assert made.shown() == ("zwei", "two")
+    made.validation = replace(sentences, source=("", "eins", "", ""))
+    assert made.shown() is None
 
 
 def test_the_loss_is_the_mean_over_tokens_whatever_is_read_together(trained, folder):
