@@ -74,7 +74,8 @@ def suits(x: Tensor, weight_VD: Tensor) -> bool:
 
 @torch.library.custom_op("cutaway::product", mutates_args=())
 def product(x: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
-    """The same in fp32 by oneDNN; both may be views with their axes exchanged."""
+    """The same in fp32 by oneDNN; x and W may be views with any strides."""
+    bias_V = None if bias_V is None else bias_V.contiguous()  # it alone is read as if it were
     return torch.ops.mkldnn._linear_pointwise(x, weight_VD, bias_V, "none", [], "")
 
 

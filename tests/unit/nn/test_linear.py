@@ -67,6 +67,21 @@ def test_gradients_of_gradients(onednn):
     torch.testing.assert_close(seconds[0], seconds[1].float(), rtol=1e-4, atol=1e-1)
 
 
+VIEWS = {
+    "every other row": lambda x_LD: torch.stack([x_LD, -x_LD], 1).flatten(0, 1)[::2],
+    "every other column": lambda x_LD: torch.stack([x_LD, -x_LD], 2).flatten(1)[:, ::2],
+    "axes exchanged": lambda x_LD: x_LD.mT.contiguous().mT,
+    "one row for all": lambda x_LD: x_LD[:1].expand_as(x_LD),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_views_are_read_as_they_are(view, onednn):
+    x, weight = VIEWS[view](drawn(8, 24)), VIEWS[view](drawn(16, 24))
+    bias = VIEWS[view](drawn(16, 2))[:, 0]
+    torch.testing.assert_close(linear(x, weight, bias), x @ weight.mT + bias)
+
+
 def test_written_into_a_part_of_a_matrix(onednn):
     x, weight, out = drawn(8, 24), drawn(16, 24), torch.zeros(12, 16)
     linear_into(out[2:10], x, weight)
