@@ -78,4 +78,10 @@ def write_stripped(folder: Path, name: str = NAME, spoil: tuple[str, str] = ("",
             left = [node for node in ast.walk(ast.parse(source)) if getattr(node, "id", "") in TAPS]
             assert not left, f"{path.name}: taps are left: {[node.lineno for node in left]}\n{source}"
             source = source.replace(*spoil) if spoil[0] else source
-        path.write_text(source.replace("cutaway.", f"{name}.").replace("from cutaway ", f"from {name} "))
+        for ours, its in (
+            ("cutaway.", f"{name}."),
+            ("cutaway::", f"{name}::"),
+            ("from cutaway ", f"from {name} "),
+        ):
+            source = source.replace(ours, its)
+        path.write_text(source)

@@ -130,7 +130,7 @@ def stripped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_compiled_graph_has_no_trace_of_taps(stripped, preset, training):
     jobs: list[Job] = [(package, preset, training, "") for package in ("cutaway", NAME)]
     ours, without = graphs(*jobs, beside=stripped)
-    assert ours == without
+    assert ours == without.replace(f"ops.{NAME}.", "ops.cutaway."), "its operators have its name"
     assert len(ours.splitlines()) > 20
 
 

@@ -10,6 +10,7 @@ from cutaway import spec
 from cutaway.errors import ConfigError
 from cutaway.nn.attend import attend, attend_openly
 from cutaway.nn.cache import Cache
+from cutaway.nn.linear import Linear
 from cutaway.nn.mask import Mask
 from cutaway.nn.part import computes, part
 from cutaway.nn.position import Rotation, rotate
@@ -37,10 +38,10 @@ class Attention(nn.Module):
         self.scale = K**-0.5 if plan.scale is None else plan.scale
         self.rotary, self.window, self.cap = plan.rotary, plan.window, plan.cap
         self.dropout = 0.0
-        self.query = nn.Linear(width, H * K, bias="q" in plan.bias)
-        self.key = nn.Linear(width, G * K, bias="k" in plan.bias)
-        self.value = nn.Linear(width, G * K, bias="v" in plan.bias)
-        self.out = nn.Linear(H * K, width, bias="o" in plan.bias)
+        self.query = Linear(width, H * K, bias="q" in plan.bias)
+        self.key = Linear(width, G * K, bias="k" in plan.bias)
+        self.value = Linear(width, G * K, bias="v" in plan.bias)
+        self.out = Linear(H * K, width, bias="o" in plan.bias)
         self.query_norm = part(plan.qk_norm, K) if plan.qk_norm else None
         self.key_norm = part(plan.qk_norm, K) if plan.qk_norm else None
 

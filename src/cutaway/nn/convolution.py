@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cutaway import spec
 from cutaway.nn.cache import State
 from cutaway.nn.dropout import drop
+from cutaway.nn.linear import Linear
 from cutaway.nn.memory import Memory, gather
 from cutaway.nn.part import computes
 from cutaway.nn.recurrent import Reading
@@ -118,7 +119,7 @@ class ConvolutionalLook(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.query = nn.Linear(width, width)
+        self.query = Linear(width, width)
 
     def forward(self, x_BLD: Tensor, token_BLD: Tensor, memory: Memory, tap: Tap) -> Tensor:
         """(B, L, D) -> (B, L, D), zero where there is nothing to be found. Taps scores, pattern, mix."""

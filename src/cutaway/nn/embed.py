@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cutaway import spec
 from cutaway.errors import LimitError
 from cutaway.nn.dropout import drop
+from cutaway.nn.linear import Linear
 from cutaway.nn.part import computes, part
 from cutaway.tap import Tap, off
 
@@ -25,7 +26,7 @@ class Tokens(nn.Module):
         self.position = part(plan.position, narrow) if plan.position else None
         self.segment = nn.Embedding(plan.segments, narrow) if plan.segments else None
         self.norm = part(plan.norm, narrow) if plan.norm else None
-        self.widen = nn.Linear(narrow, width) if plan.factor else None
+        self.widen = Linear(narrow, width) if plan.factor else None
 
     def forward(
         self,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cutaway import spec
 from cutaway.nn.dropout import drop
+from cutaway.nn.linear import Linear
 from cutaway.nn.part import computes
 from cutaway.tap import Tap, off
 
@@ -69,8 +70,8 @@ class MLP(nn.Module):
         super().__init__()
         self.act = ACTIVATIONS[plan.act]
         self.dropout = 0.0
-        self.up = nn.Linear(width, plan.hidden, bias=plan.bias)
-        self.down = nn.Linear(plan.hidden, width, bias=plan.bias)
+        self.up = Linear(width, plan.hidden, bias=plan.bias)
+        self.down = Linear(plan.hidden, width, bias=plan.bias)
 
     def forward(self, x_BLD: Tensor, tap: Tap = off) -> Tensor:
         """(B, L, D) -> (B, L, D). Taps up, hidden, out."""
@@ -89,9 +90,9 @@ class GatedMLP(nn.Module):
         super().__init__()
         self.act = ACTIVATIONS[plan.act]
         self.dropout = 0.0
-        self.gate = nn.Linear(width, plan.hidden, bias=plan.bias)
-        self.up = nn.Linear(width, plan.hidden, bias=plan.bias)
-        self.down = nn.Linear(plan.hidden, width, bias=plan.bias)
+        self.gate = Linear(width, plan.hidden, bias=plan.bias)
+        self.up = Linear(width, plan.hidden, bias=plan.bias)
+        self.down = Linear(plan.hidden, width, bias=plan.bias)
 
     def forward(self, x_BLD: Tensor, tap: Tap = off) -> Tensor:
         """(B, L, D) -> (B, L, D). Taps gate, up, hidden, out."""

@@ -4,12 +4,12 @@ B batch   L position   D width   V vocabulary   C class   E width before the voc
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway import spec
 from cutaway.errors import ConfigError
 from cutaway.nn.feedforward import ACTIVATIONS
+from cutaway.nn.linear import Linear, linear
 from cutaway.nn.part import computes, part
 from cutaway.tap import Tap, off
 
@@ -25,7 +25,7 @@ class Transform(nn.Module):
     def __init__(self, plan: spec.Transform, width: int):
         super().__init__()
         self.act = ACTIVATIONS[plan.act]
-        self.dense = nn.Linear(width, plan.width or width)
+        self.dense = Linear(width, plan.width or width)
         self.norm = part(plan.norm, plan.width or width)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class NextToken(nn.Module):
         """Make what depends on the vocabulary's size."""
         narrow = self.plan.transform.width or self.width if self.plan.transform else self.width
         if not self.plan.tied:
-            self.out = nn.Linear(narrow, vocab, bias=False)
+            self.out = Linear(narrow, vocab, bias=False)
         if self.plan.bias:
             self.bias = nn.Parameter(torch.zeros(vocab))
 
@@ -66,7 +66,7 @@ class NextToken(nn.Module):
 
     def forward(self, x_BLD: Tensor, embedding_VE: Tensor, tap: Tap = off) -> Tensor:
         """(B, L, D) -> logits (B, L, V)."""
-        logits_BLV = F.linear(self.features(x_BLD), self.matrix(embedding_VE), self.bias)
+        logits_BLV = linear(self.features(x_BLD), self.matrix(embedding_VE), self.bias)
         if self.plan.cap is not None:
             logits_BLV = (logits_BLV / self.plan.cap).tanh() * self.plan.cap
         return logits_BLV
@@ -79,7 +79,7 @@ class Pooler(nn.Module):
     def __init__(self, plan: spec.Pooler, width: int):
         super().__init__()
         self.act = ACTIVATIONS[plan.act]
-        self.dense = nn.Linear(width, width)
+        self.dense = Linear(width, width)
 
     def forward(self, pooled_BD: Tensor) -> Tensor:
         """(B, D) -> (B, D)."""
@@ -96,7 +96,7 @@ class Classify(nn.Module):
             raise ConfigError(f"classify: pool {plan.pool!r} is neither 'first' nor 'mean'")
         self.pool = plan.pool
         self.pooler = part(plan.pooler, width) if plan.pooler else None
-        self.out = nn.Linear(width, plan.classes)
+        self.out = Linear(width, plan.classes)
 
     def forward(self, x_BLD: Tensor, padding_BL: Tensor | None = None, tap: Tap = off) -> Tensor:
         """(B, L, D) -> logits (B, C). Tap pooled."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cutaway import spec
 from cutaway.nn.attend import normalise
+from cutaway.nn.linear import Linear
 from cutaway.nn.memory import Memory, gather
 from cutaway.nn.part import computes
 from cutaway.nn.recurrent import Held, Layers, Reading, Running
@@ -93,8 +94,8 @@ class Multiplicative(nn.Module):
     def connect(self, memory_width: int, writer: spec.RecurrentWriter) -> None:
         """Make the products with the reader's vectors."""
         if self.form == "general":
-            self.key = nn.Linear(memory_width, self.width, bias=False)
-        self.out = nn.Linear(memory_width + self.width, self.width, bias=False)
+            self.key = Linear(memory_width, self.width, bias=False)
+        self.out = Linear(memory_width + self.width, self.width, bias=False)
 
     def start(self, reading: Reading) -> Start:
         """Layer by layer, what the reader's layers hold; W h is the same at every step."""
@@ -130,11 +131,11 @@ class Additive(nn.Module):
         """Make what depends on the reader's vectors and on the writer's depth."""
         D, K, F = self.width, memory_width, self.hidden
         self.entering, self.cell = K, writer.cell
-        self.first = nn.ModuleList(nn.Linear(D, D) for _ in range(writer.layers))
-        self.query = nn.Linear(D, F)
-        self.key = nn.Linear(K, F, bias=False)
-        self.score = nn.Linear(F, 1, bias=False)
-        self.out = nn.Linear(K + 2 * D, D)
+        self.first = nn.ModuleList(Linear(D, D) for _ in range(writer.layers))
+        self.query = Linear(D, F)
+        self.key = Linear(K, F, bias=False)
+        self.score = Linear(F, 1, bias=False)
+        self.out = Linear(K + 2 * D, D)
 
     def start(self, reading: Reading) -> Start:
         """A first state for each layer, a cell of zeros where it has one; U h is the same at every step."""

@@ -6,10 +6,10 @@ B batch   L position   D input   V output   E rank
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cutaway.nn.dropout import drop
+from cutaway.nn.linear import linear
 
 
 class LowRank(nn.Linear):
@@ -34,8 +34,8 @@ class LowRank(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, V)."""
-        low_BLE = F.linear(drop(input, self.dropout, self.training), self.lora_a)
-        return F.linear(input, self.weight, self.bias) + F.linear(low_BLE, self.lora_b) * self.scale
+        low_BLE = linear(drop(input, self.dropout, self.training), self.lora_a)
+        return linear(input, self.weight, self.bias) + linear(low_BLE, self.lora_b) * self.scale
 
     def merged(self) -> Tensor:
         """One matrix (V, D) that does what the three do, in the type of the weight."""

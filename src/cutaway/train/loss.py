@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cutaway.models import AnyModel, Pair
 from cutaway.nn.heads import fine
+from cutaway.nn.linear import linear, linear_into
 from cutaway.tap import Tap, off
 
 IGNORE = -1  # a target that is not scored
@@ -126,12 +127,12 @@ class LinearCrossEntropy(torch.autograd.Function):
         share_E1 = (scored_E * (scale / ctx.total))[:, None]
         x_grad = weight_grad = None
         if ctx.needs_input_grad[0]:
-            x_grad = (gradient_EV @ weight_VD).mul_(share_E1)
+            x_grad = linear(gradient_EV, weight_VD.mT).mul_(share_E1)
         if ctx.needs_input_grad[1]:
             weight_grad, shared_ED = torch.empty_like(weight_VD), (x_ED * share_E1).to(x_ED.dtype)
             columns = zip(gradient_EV.split(COLUMNS, 1), weight_grad.split(COLUMNS), strict=True)
             for gradient_Ev, grad_vD in columns:
-                torch.mm(gradient_Ev.mT, shared_ED, out=grad_vD)
+                linear_into(grad_vD, gradient_Ev.mT, shared_ED.mT)
         return x_grad, weight_grad, None, None, None
 
 
@@ -139,7 +140,7 @@ def _to_gradient(
     x_eD: Tensor, weight_VD: Tensor, targets_e: Tensor, gradient_eV: Tensor, smoothing: float
 ) -> Tensor:
     """Write the gradient of each row's loss with respect to its logits; return the losses (e,)."""
-    logits_eV = x_eD @ weight_VD.mT
+    logits_eV = linear(x_eD, weight_VD)
     torch.softmax(logits_eV, 1, out=gradient_eV)
     dtype = torch.promote_types(logits_eV.dtype, torch.float32)
     targets = torch.arange(len(targets_e), device=targets_e.device), targets_e.clamp(min=0)

@@ -1,0 +1,107 @@
+"""x W^T + b: torch's own product, or oneDNN's in fp32 where that is the faster one.
+
+torch multiplies fp32 by MKL, which uses no AVX-512 on processors of AMD; oneDNN, which torch has as well,
+does, and is twice as fast there (LOG.md). It is an operator of its own, as attention in blocks is, so that
+compiled and eager code are equal to the bit.
+
+D input   V output   E rows, all axes but the last together
+"""
+
+import math
+import platform
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.overrides import has_torch_function
+from torch.utils.flop_counter import register_flop_formula
+
+LEAST = 1 << 23  # multiplications: with fewer the call costs more than the product
+
+
+def onednn_is_faster() -> bool:
+    """Whether this is a processor of AMD with AVX-512, and torch has both libraries."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkl.is_available():
+        return False
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "AuthenticAMD" in platform.processor()
+
+
+ONEDNN_IS_FASTER = onednn_is_faster()
+
+
+class Linear(nn.Linear):
+    """torch's Linear, by `linear`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., D) -> (..., V)."""
+        return linear(input, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight_VD: Tensor, bias_V: Tensor | None = None) -> Tensor:
+    """x W^T + b, (..., D) -> (..., V)."""
+    if ONEDNN_IS_FASTER and suits(x, weight_VD):
+        return product(x, weight_VD, bias_V)
+    return F.linear(x, weight_VD, bias_V)
+
+
+def linear_into(out_EV: Tensor, x_ED: Tensor, weight_VD: Tensor) -> None:
+    """x W^T, written into `out_EV`."""
+    if ONEDNN_IS_FASTER and suits(x_ED, weight_VD):
+        out_EV.copy_(product(x_ED, weight_VD, None))
+    else:
+        torch.mm(x_ED, weight_VD.mT, out=out_EV)
+
+
+def suits(x: Tensor, weight_VD: Tensor) -> bool:
+    """Whether it is a large product of fp32 on the processor, and torch has nothing else to do with it."""
+    return (
+        x.dtype == weight_VD.dtype == torch.float32
+        and x.device.type == weight_VD.device.type == "cpu"
+        and x.numel() * weight_VD.size(0) >= LEAST
+        and not has_torch_function((x, weight_VD))
+        and not torch.is_autocast_enabled("cpu")
+        and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
+    )
+
+
+@torch.library.custom_op("cutaway::product", mutates_args=())
+def product(x: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
+    """The same in fp32 by oneDNN; x and W may be views with any strides."""
+    bias_V = None if bias_V is None else bias_V.contiguous()  # it alone is read as if it were
+    return torch.ops.mkldnn._linear_pointwise(x, weight_VD, bias_V, "none", [], "")
+
+
+@product.register_fake
+def _(x: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight_VD.size(0))
+
+
+@register_flop_formula(torch.ops.cutaway.product)
+def _(x_shape, weight_shape, *_, **__) -> int:
+    return 2 * math.prod(x_shape) * weight_shape[0]
+
+
+def _remember(ctx, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight_VD = ctx.saved_tensors
+    wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+    grad_EV = grad.flatten(0, -2)
+    return (
+        linear(grad, weight_VD.mT) if wants_x else None,
+        linear(grad_EV.mT, x.flatten(0, -2).mT) if wants_weight else None,
+        grad_EV.sum(0) if wants_bias else None,
+    )
+
+
+product.register_autograd(_backward, setup_context=_remember)
