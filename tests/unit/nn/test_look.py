@@ -113,6 +113,27 @@ def test_summary_enters_every_step_and_last_state_only_the_first(cell):
         assert same == isinstance(look, spec.LastState)
 
 
+@pytest.mark.parametrize("look", [spec.LastState(), spec.Summary(), spec.Multiplicative()])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_reader_of_both_ways_is_bridged_layer_by_layer_and_one_of_one_is_not(look, cell):
+    writer, reading = writer_of(look, cell, memory=2 * D), reading_of(2 * D, cell, 2)
+    state, bridge = writer.start(reading), writer.look.bridge
+    for layer, (parts, held) in enumerate(zip(reading.held, state.held, strict=True)):
+        for row in range(B):
+            ahead_back = [torch.cat([part[0, row], part[1, row]]) for part in parts]
+            maps = [bridge.state[layer], *([bridge.cell[layer]] if cell == "lstm" else [])]
+            want = [a.weight @ x + a.bias for a, x in zip(maps, ahead_back, strict=True)]
+            want[0] = want[0].tanh()
+            assert all((h[0, row] - w).abs().max() < 1e-12 for h, w in zip(held, want, strict=True))
+        assert [tuple(part.shape) for part in held] == [(1, B, D)] * len(parts)
+    if isinstance(look, spec.Summary):
+        assert torch.equal(state.memory.values[:, 0], state.held[-1][0][0])
+    forward = writer_of(look, cell)
+    plain = reading_of(cell=cell)
+    assert forward.start(plain).held is plain.held
+    assert not list(forward.look.bridge.parameters())
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_additive_starts_from_what_read_backward_first_token_last(cell):
     writer, reading = writer_of(spec.Additive(), cell, memory=K), reading_of(K, cell, 2)
