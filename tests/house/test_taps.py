@@ -12,19 +12,22 @@ from tests.house.graphs import Job, graphs
 from tests.house.stripped import NAME, strip, write_stripped
 from tests.unit.tiny import SIZES, plan, reads
 
-ATTENTION = ["q", "k", "v", "scores", "pattern", "mix", "out"]
 NORM = ["scale", "normalized", "out"]
+
+
+def attention_sites(extra: tuple[str, ...]) -> list[str]:
+    found = ["q", *(e for e in ("q_normed", "q_rotated") if e in extra)]
+    found += ["k", *(e for e in ("k_normed",) if e in extra), "v", *(e for e in ("k_rotated",) if e in extra)]
+    return [*found, "scores", "pattern", "mix", "out"]
 
 
 def block_sites(
     norm_first: bool, ffn: list[str], cross: bool = False, extra: tuple[str, ...] = ()
 ) -> list[str]:
-    attn = ["q", *(e for e in ("q_normed", "q_rotated") if e in extra)]
-    attn += ["k", *(e for e in ("k_normed",) if e in extra), "v", *(e for e in ("k_rotated",) if e in extra)]
-    attn += ATTENTION[3:]
-    parts = [("mixer_norm", "attn", attn, "mid")]
-    if cross:
-        parts.append(("cross_norm", "cross", ATTENTION, "crossed"))
+    parts = [("mixer_norm", "attn", attention_sites(extra), "mid")]
+    if cross:  # never rotated
+        sites = attention_sites(tuple(e for e in extra if e.endswith("normed")))
+        parts.append(("cross_norm", "cross", sites, "crossed"))
     parts.append(("ffn_norm", "ffn", ffn, "out"))
     names = ["in"]
     for norm, child, sites, end in parts:
@@ -37,30 +40,32 @@ def expected(preset: str) -> list[str]:
     """The sites of a preset with two layers, written out here and not read from the code."""
     plain, gated = ["up", "hidden", "out"], ["gate", "up", "hidden", "out"]
     rotated = ("q_rotated", "k_rotated")
+    quick = (*rotated, "q_normed", "k_normed")
     final = [f"final_norm.{s}" for s in NORM]
     inputs = {
         "gpt2": ["token", "position"],
         "bert": ["token", "position", "segment", *(f"norm.{s}" for s in NORM)],
     }
     inputs |= {"vaswani": ["token", "position"], "vit": ["patch", "position"]}
+    inputs |= {"quick_pair": ["token", *(f"norm.{s}" for s in NORM)]}
     block = {
         "gpt2": block_sites(True, plain),
         "llama3": block_sites(True, gated, extra=rotated),
         "bert": block_sites(False, plain),
         "vit": block_sites(True, plain),
-        "small": block_sites(True, gated, extra=(*rotated, "q_normed", "k_normed")),
-        "quick": block_sites(True, plain, extra=(*rotated, "q_normed", "k_normed")),
+        "small": block_sites(True, gated, extra=quick),
+        "quick": block_sites(True, plain, extra=quick),
     }
     entry = [f"input.{s}" for s in (*inputs.get(preset, ["token"]), "out")]
     if preset in block:
         body = [f"blocks.{d}.{s}" for d in range(2) for s in block[preset]]
         head = ["head.pooled"] if preset == "vit" else []
         return [*entry, *body, *([] if preset == "bert" else final), *head, "logits"]
-    first, names = preset == "t5", []
+    first, extra, names = preset != "vaswani", quick if preset == "quick_pair" else (), []
     for side in ("encoder", "decoder"):
-        sites = block_sites(first, plain, cross=side == "decoder")
+        sites = block_sites(first, plain, side == "decoder", extra)
         body = [f"blocks.{d}.{s}" for d in range(2) for s in sites]
-        whole = [*entry, *(["bias"] if first else []), *body, *(final if first else [])]
+        whole = [*entry, *(["bias"] if preset == "t5" else []), *body, *(final if first else [])]
         names += [f"{side}.{s}" for s in whole]
     return [*names, "logits"]
 

@@ -1,5 +1,7 @@
 """Every preset in miniature, and what its forward pass reads."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ SIZES: dict[str, dict[str, int]] = {
     "vaswani": {"layers": 2, "width": 16, "heads": 4, "hidden": 24, "vocab": VOCAB},
     "small": {"layers": 2, "width": 16, "heads": 4, "kv_heads": 2, "hidden": 24, "vocab": VOCAB},
     "quick": {"layers": 2, "width": 16, "heads": 4, "vocab": VOCAB},
+    "quick_pair": {"layers": 2, "width": 16, "heads": 4, "vocab": VOCAB},
 }
 
 PRIOR: dict[str, dict[str, int]] = {
@@ -27,12 +30,15 @@ PRIOR: dict[str, dict[str, int]] = {
     "luong": {"layers": 2, "width": 16, "vocab": VOCAB},
     "gehring": {"layers": 2, "width": 16, "vocab": VOCAB, "length": 12},
 }
-PAIRS = [name for name in PRIOR if name not in ("lstm", "gru")]
+BRIDGED = ["sutskever_both", "cho_both", "luong_both"]  # with a reader that reads both ways
+PAIRS = [name for name in PRIOR if name not in ("lstm", "gru")] + BRIDGED
 
 
 def plan(preset: str, **sizes: object) -> spec.Model:
-    """A small spec of a preset."""
-    return spec.PRESETS[preset](**((SIZES | PRIOR)[preset] | sizes))
+    """A small spec of a preset, or of one of `BRIDGED`."""
+    name = preset.removesuffix("_both")
+    of = spec.PRESETS[name](**((SIZES | PRIOR)[name] | sizes))
+    return of if name == preset else replace(of, encoder=replace(of.encoder, reads="both"))
 
 
 def redrawn(model: nn.Module, seed: int = 0) -> nn.Module:

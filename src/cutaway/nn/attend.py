@@ -1,6 +1,7 @@
 """The heart of attention: Algorithm 4 of Phuong & Hutter (2022), fused and open.
 
 B batch   L query position   M memory position   H query head   G key/value head   K head width
+E width of a value, K in a transformer
 """
 
 import torch
@@ -16,53 +17,53 @@ SHORT = 64  # positions up to which a processor's fused kernel is slower than pr
 
 
 def attend(
-    q_BHLK: Tensor, k_BGMK: Tensor, v_BGMK: Tensor, mask: Mask, scale: float, tap: Tap = off
+    q_BHLK: Tensor, k_BGMK: Tensor, v_BGME: Tensor, mask: Mask, scale: float, tap: Tap = off
 ) -> Tensor:
-    """The fastest way on this machine -> (B, H, L, K).
+    """The fastest way on this machine -> (B, H, L, E).
 
     Reading `scores` or `pattern` computes them beside it, and the result stays what it is to the last bit.
     """
     if mask.causal and q_BHLK.dtype == torch.bfloat16 and q_BHLK.device.type == "cpu":
         heads = q_BHLK.size(1)
-        mix_BHLK, packed = attend_blocked(q_BHLK, share(k_BGMK, heads), share(v_BGMK, heads), scale)
+        mix_BHLK, packed = attend_blocked(q_BHLK, share(k_BGMK, heads), share(v_BGME, heads), scale)
         if tap.wants("scores"):
             tap("scores", score(q_BHLK, k_BGMK, mask, scale, None))
         if tap.wants("pattern"):
             tap("pattern", unpack(packed, q_BHLK.size(2)))
         return mix_BHLK
     if q_BHLK.dtype == torch.float32 and q_BHLK.device.type == "cpu" and k_BGMK.size(2) <= SHORT:
-        return attend_openly(q_BHLK, k_BGMK, v_BGMK, mask, scale, tap=tap)
+        return attend_openly(q_BHLK, k_BGMK, v_BGME, mask, scale, tap=tap)
     if tap.wants("scores", "pattern"):
         scores_BHLM = tap("scores", score(q_BHLK, k_BGMK, mask, scale, None))
         if tap.wants("pattern"):
             tap("pattern", normalise(scores_BHLM, mask))
-    return attend_fused(q_BHLK, k_BGMK, v_BGMK, mask, scale)
+    return attend_fused(q_BHLK, k_BGMK, v_BGME, mask, scale)
 
 
-def attend_fused(q_BHLK: Tensor, k_BGMK: Tensor, v_BGMK: Tensor, mask: Mask, scale: float) -> Tensor:
-    """softmax(q k^T scale + bias) v in one kernel -> (B, H, L, K)."""
+def attend_fused(q_BHLK: Tensor, k_BGMK: Tensor, v_BGME: Tensor, mask: Mask, scale: float) -> Tensor:
+    """softmax(q k^T scale + bias) v in one kernel -> (B, H, L, E)."""
     allowed = mask.allowed
     if mask.bias is not None:
         bias = mask.bias.to(q_BHLK.dtype)
         if bias.dim() == 3:
             bias = bias[None]
         allowed = bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))
-    mix_BHLK = F.scaled_dot_product_attention(
+    mix_BHLE = F.scaled_dot_product_attention(
         q_BHLK,
         k_BGMK,
-        v_BGMK,
+        v_BGME,
         attn_mask=allowed,
         is_causal=mask.causal,
         scale=scale,
         enable_gqa=q_BHLK.size(1) != k_BGMK.size(1),
     )
-    return mix_BHLK if mask.dead is None else mix_BHLK.masked_fill(mask.dead, 0.0)
+    return mix_BHLE if mask.dead is None else mix_BHLE.masked_fill(mask.dead, 0.0)
 
 
 def attend_openly(
     q_BHLK: Tensor,
     k_BGMK: Tensor,
-    v_BGMK: Tensor,
+    v_BGME: Tensor,
     mask: Mask,
     scale: float,
     *,
@@ -75,7 +76,7 @@ def attend_openly(
     pattern_BHLM = tap("pattern", normalise(scores_BHLM, mask))
     if dropout:
         pattern_BHLM = drop(pattern_BHLM, dropout, training=True)
-    return pattern_BHLM @ share(v_BGMK, q_BHLK.size(1))
+    return pattern_BHLM @ share(v_BGME, q_BHLK.size(1))
 
 
 def score(q_BHLK: Tensor, k_BGMK: Tensor, mask: Mask, scale: float, cap: float | None) -> Tensor:

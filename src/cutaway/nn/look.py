@@ -5,7 +5,8 @@
 Bahdanau's maxout in front of the vocabulary: the head is the same in all models, so that they compare.
 
 A look drives the writer's layers: it says what they start from, what enters a step beside the token, and what
-the head reads.
+the head reads. A reader that reads both ways holds two states a layer, where the writer starts from one:
+`Additive` takes the one that Bahdanau et al. take, the others have a `Bridge`.
 
 B batch   L target position   M source position   D width   K width of the reader's vectors   H head, here one
 F hidden units of a score   E width of what enters a step
@@ -32,6 +33,40 @@ class Start(NamedTuple):
     memory: Memory | None
 
 
+class Bridge(nn.Module):
+    """What the writer's layers start from, layer by layer, made of what the reader's hold at the end.
+
+    Of a reader that reads forward it is just that, and nothing is learned. Of one that reads both ways a
+    layer's state is tanh(W [ahead, back] + b), and the cell of an LSTM, which has no bounds, V [ahead, back]
+    + d: what the forward direction holds at the last real token, and the backward one at the first.
+
+    This is ours: the papers of the looks that have it read forward. Bahdanau et al. 2014 (A.2.2) take
+    tanh(W back), as `Additive` does; where nothing else is seen of the source, ahead must not be lost.
+    """
+
+    def __init__(self, width: int, memory_width: int, writer: spec.RecurrentWriter):
+        super().__init__()
+        joined = writer.layers if memory_width == 2 * width else 0
+        cells = joined if writer.cell == "lstm" else 0
+        self.state = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(joined))
+        self.cell = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(cells))
+
+    def forward(self, held: list[Held]) -> list[Held]:
+        """(1, B, D) each, of (1 or 2 directions, B, D)."""
+        if not self.state:
+            return held
+        states = [layer(beside(parts[0])).tanh() for layer, parts in zip(self.state, held, strict=True)]
+        if not self.cell:
+            return [(state,) for state in states]
+        cells = [layer(beside(parts[1])) for layer, parts in zip(self.cell, held, strict=True)]
+        return list(zip(states, cells, strict=True))
+
+
+def beside(both: Tensor) -> Tensor:
+    """The states of two directions (2, B, D) -> (1, B, K), the forward one first."""
+    return torch.cat(both.unbind(), -1)[None]
+
+
 @computes(spec.LastState)
 class LastState(nn.Module):
     """The writer's layers start from what the reader's hold at the end; nothing else is seen."""
@@ -40,13 +75,15 @@ class LastState(nn.Module):
 
     def __init__(self, plan: spec.LastState, width: int):
         super().__init__()
+        self.width = width
 
     def connect(self, memory_width: int, writer: spec.RecurrentWriter) -> None:
-        """Nothing depends on the reader."""
+        """Make the bridge."""
+        self.bridge = Bridge(self.width, memory_width, writer)
 
     def start(self, reading: Reading) -> Start:
-        """Layer by layer, what the reader's layers hold."""
-        return Start(reading.held, None)
+        """What the bridge makes of what the reader's layers hold."""
+        return Start(self.bridge(reading.held), None)
 
     def write(
         self, layers: Layers, x_BLD: Tensor, state: Running, padding_BL: Tensor | None, tap: Tap
@@ -57,19 +94,21 @@ class LastState(nn.Module):
 
 @computes(spec.Summary)
 class Summary(nn.Module):
-    """The same start, and the uppermost layer's last state enters every step beside the token."""
+    """The same start, and what the uppermost layer starts from enters every step beside the token."""
 
     def __init__(self, plan: spec.Summary, width: int):
         super().__init__()
         self.entering = width
 
     def connect(self, memory_width: int, writer: spec.RecurrentWriter) -> None:
-        """Nothing depends on the reader but the width, which is the model's."""
+        """Make the bridge."""
+        self.bridge = Bridge(self.entering, memory_width, writer)
 
     def start(self, reading: Reading) -> Start:
-        """Layer by layer, what the reader's layers hold; to look at, a memory of one place."""
-        last_B1D = reading.held[-1][0].transpose(0, 1)
-        return Start(reading.held, Memory(last_B1D, last_B1D))
+        """What the bridge makes of what the reader's layers hold; to look at, a memory of one place."""
+        held = self.bridge(reading.held)
+        last_B1D = held[-1][0].transpose(0, 1)
+        return Start(held, Memory(last_B1D, last_B1D))
 
     def write(
         self, layers: Layers, x_BLD: Tensor, state: Running, padding_BL: Tensor | None, tap: Tap
@@ -82,7 +121,11 @@ class Summary(nn.Module):
 
 @computes(spec.Multiplicative)
 class Multiplicative(nn.Module):
-    """The state behind a step looks: s h or s W h; the head reads tanh(W [found, s])."""
+    """The state behind a step looks: s h or s W h; the head reads tanh(W [found, s]).
+
+    s h needs vectors of one width, as Luong et al. have them, whose reader reads forward. Those of one that
+    reads both ways are twice as wide, and "dot" is refused: with a projection it would be "general".
+    """
 
     entering = 0
 
@@ -92,16 +135,17 @@ class Multiplicative(nn.Module):
         self.key: nn.Linear | None = None
 
     def connect(self, memory_width: int, writer: spec.RecurrentWriter) -> None:
-        """Make the products with the reader's vectors."""
+        """Make the bridge, and the products with the reader's vectors."""
+        self.bridge = Bridge(self.width, memory_width, writer)
         if self.form == "general":
             self.key = Linear(memory_width, self.width, bias=False)
         self.out = Linear(memory_width + self.width, self.width, bias=False)
 
     def start(self, reading: Reading) -> Start:
-        """Layer by layer, what the reader's layers hold; W h is the same at every step."""
+        """What the bridge makes of what the reader's layers hold; W h is the same at every step."""
         values = reading.memory.values
         keys = values if self.key is None else self.key(values)
-        return Start(reading.held, reading.memory._replace(keys=keys))
+        return Start(self.bridge(reading.held), reading.memory._replace(keys=keys))
 
     def write(
         self, layers: Layers, x_BLD: Tensor, state: Running, padding_BL: Tensor | None, tap: Tap

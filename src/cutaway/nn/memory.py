@@ -1,6 +1,7 @@
 """What a writer knows of the source, and one head of dot-product attention over it (Luong et al. 2015).
 
-B batch   L query position   M memory position   H query head, here one   K width of a key and of a value
+B batch   L query position   M memory position   H query head, here one   K width of a key
+E width of a value
 """
 
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from cutaway.tap import Tap
 
 
 class Memory(NamedTuple):
-    """What scores are made from and what is taken, a row for each position of the source, (B, M, K) each.
+    """What scores are made from (B, M, K) and what is taken (B, M, E), a row for each position of the source.
 
     `padding` is True where a token is real, None where all are.
     """
@@ -33,14 +34,14 @@ class Memory(NamedTuple):
 
 
 def gather(q_BLK: Tensor, memory: Memory, tap: Tap) -> Tensor:
-    """What each query finds, (B, L, K of the values); zero where there is nothing to be found.
+    """What each query finds, (B, L, E); zero where there is nothing to be found.
 
     Scores are dot products, not scaled. Taps scores, pattern, mix, with an axis for the one head.
     """
-    q_BHLK, k_BHMK, v_BHMK = (x[:, None] for x in (q_BLK, memory.keys, memory.values))
+    q_BHLK, k_BHMK, v_BHME = (x[:, None] for x in (q_BLK, memory.keys, memory.values))
     mask = memory.mask(q_BLK.size(1))
     if tap.edits("scores", "pattern"):
-        mix_BHLK = attend_openly(q_BHLK, k_BHMK, v_BHMK, mask, 1.0, tap=tap)
+        mix_BHLE = attend_openly(q_BHLK, k_BHMK, v_BHME, mask, 1.0, tap=tap)
     else:
-        mix_BHLK = attend(q_BHLK, k_BHMK, v_BHMK, mask, 1.0, tap)
-    return tap("mix", mix_BHLK)[:, 0]
+        mix_BHLE = attend(q_BHLK, k_BHMK, v_BHME, mask, 1.0, tap)
+    return tap("mix", mix_BHLE)[:, 0]

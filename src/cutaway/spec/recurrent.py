@@ -44,7 +44,10 @@ class Additive(Look):
 
 @dataclass(frozen=True)
 class Multiplicative(Look):
-    """Luong et al. 2015: s h ("dot") or s W h ("general") of the state after a step; no input feeding."""
+    """Luong et al. 2015: s h ("dot") or s W h ("general") of the state after a step; no input feeding.
+
+    "dot" needs a reader that reads forward, as theirs does: read both ways, h is twice as wide as s.
+    """
 
     form: Literal["dot", "general"] = "general"
 
@@ -53,7 +56,8 @@ class Multiplicative(Look):
 class Recurrent(Reader):
     """Recurrent layers that read forward, or `both` ways (Schuster & Paliwal 1997).
 
-    Read both ways, a position's vector is those of the two directions side by side: twice the width.
+    Read both ways, a position's vector is those of the two directions side by side: twice the width. What a
+    writer starts from is then made of what both directions end with; with `Additive`, of the backward one.
     """
 
     layers: int

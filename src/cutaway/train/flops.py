@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cutaway.models import AnyModel, Paired, Single
 from cutaway.nn.attention import Attention
 from cutaway.nn.convolution import ConvolutionalLook
-from cutaway.nn.look import Additive, Multiplicative
+from cutaway.nn.look import Additive, Bridge, Multiplicative
 from cutaway.nn.stack import Stack
 
 
@@ -17,12 +17,13 @@ def training_flops(model: AnyModel, length: int) -> float:
     where it stands still, and attention.
 
     Kaplan et al. 2020, section 2.1; attention takes 12 * heads * head_width a layer and position looked at.
-    Blocks that run at several depths count as often. Each side of a pair counts as `length` long.
+    Blocks that run at several depths count as often. Each side of a pair counts as `length` long; what a
+    recurrent writer starts from is computed once in that.
     """
     stacks = []
     if isinstance(model, Single | Paired):
         stacks = [model.encoder, model.decoder] if isinstance(model, Paired) else [model]
-    weights = multiplied(model)
+    weights = multiplied(model) - (1 - 1 / length) * sum(starting(module) for module in model.modules())
     if tied(model):
         weights += share(model.vocab_matrix) * model.vocab_matrix.numel()
     attention = 6.0 * length * sum(looked(module) for module in model.modules())
@@ -82,13 +83,23 @@ def multiplied(module: nn.Module) -> float:
     )
 
 
+def starting(module: nn.Module) -> float:
+    """How many of those make a recurrent writer's first states: one vector a row is multiplied with them."""
+    match module:
+        case Bridge():
+            return multiplied(module)
+        case Additive():
+            return multiplied(module.first)
+    return 0.0
+
+
 def looked(module: nn.Module) -> int:
     """How many products a writer's look takes for each pair of positions, in scores and in what is taken."""
     match module:
         case ConvolutionalLook():
             return 2 * module.query.in_features
         case Multiplicative():
-            return 2 * module.width
+            return module.out.in_features  # a score has the writer's width, what is taken the memory's
         case Additive():
             return module.key.in_features + module.hidden
     return 0

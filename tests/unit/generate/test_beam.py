@@ -12,18 +12,21 @@ from cutaway.generate import Decoding, Sampling
 from cutaway.generate import beam as beams
 from cutaway.generate.beam import candidates, translate_ids
 from cutaway.models import Paired, build
+from cutaway.models.pair import Pair
+from cutaway.tap import Edit, Recorder, off
 from tests.unit import tiny as every
 from tests.unit.generate.tiny import PAIRS, VOCAB, filled
 
 BEGIN, END = 1, 2
 SHORT = [[5, 6, 7], [9], [10, 3, 4, 5, 6], [4, 4]]
+RECURRENT = ["bahdanau", "luong_both"]
 SOURCES = [[5, 6, 7, 8], [9], [10, 11, 4, 5, 6, 7, 8], [4, 4], [3, 20, 21]]
 
 
 def pair(name="t5", seed=0, vocab=VOCAB):
-    plan = PAIRS[name]()
+    plan = PAIRS[name]() if name in PAIRS else every.plan(name)
     model = filled(replace(plan, source=replace(plan.source, vocab=vocab)), seed)
-    assert isinstance(model, Paired)
+    assert isinstance(model, Pair)
     return model
 
 
@@ -31,11 +34,11 @@ def search(model, sources, **asked):
     return translate_ids(model, sources, **({"begin": BEGIN, "end": END, "max_tokens": 8} | asked))
 
 
-def probability(model, source, target):
+def probability(model, source, target, tap=off):
     """The log-probability of a whole target, by one pass over all of it."""
     with torch.no_grad():
         read_BL = torch.tensor([[BEGIN, *target[:-1]]])
-        logits_BLV = model(torch.tensor([source]), read_BL)
+        logits_BLV = model(torch.tensor([source]), read_BL, tap=tap)
     return float(logits_BLV[0].log_softmax(-1)[range(len(target)), target].sum())
 
 
@@ -46,9 +49,15 @@ def every_target(vocab, longest):
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0, 2.0])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_beam_that_holds_every_prefix_is_exhaustive(penalty, seed):
-    model, source, longest = pair("vaswani", seed, vocab=4), [3, 0, 3], 4
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        *(("vaswani", seed) for seed in range(3)),
+        *((name, 0) for name in ("quick_pair", *RECURRENT, "gehring")),
+    ],
+)
+def test_a_beam_that_holds_every_prefix_is_exhaustive(name, penalty, seed):
+    model, source, longest = pair(name, seed, vocab=4), [3, 0, 3], 4
     scores = {
         target: probability(model, source, target) / len(target) ** penalty
         for target in every_target(4, longest)
@@ -149,13 +158,15 @@ def test_the_stopping_bound_saves_steps(monkeypatch):
     assert len(counts) == 1
 
 
-def test_the_score_is_what_the_whole_target_has():
-    model = pair()
+@pytest.mark.parametrize("name", ["t5", "quick_pair", *RECURRENT, "gehring"])
+def test_the_score_is_what_the_whole_target_has(name):
+    model = pair(name)
     for penalty in (0.0, 1.0):
         for source, found in zip(
             SOURCES, search(model, SOURCES, best=5, length_penalty=penalty), strict=True
         ):
-            assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+            order = [(one.ended, one.score) for one in found]
+            assert order == sorted(order, reverse=True)
             for one in found:
                 total = probability(model, source, one.tokens)
                 assert one.log_probability == pytest.approx(total)
@@ -257,15 +268,37 @@ def test_long_sources_come_first_and_fit_the_budget():
     assert beams.batched(lengths, 1000, 2) == [[1, 3], [4, 0], [2]]
 
 
+class Unseen(Edit):
+    """By hand: at the second place of the target these heads see nothing."""
+
+    def __init__(self, heads):
+        self.heads = heads
+
+    def __call__(self, value, scene):
+        value = value.clone()
+        value[:, self.heads, 1:2] = 0.0
+        return value
+
+
 @pytest.mark.parametrize("beam", [1, 5])
-def test_an_edit_of_what_is_seen_of_a_source_holds_for_every_prefix(beam):
-    model = pair("t5", seed=1)
-    change = {"decoder.blocks.*.cross.pattern": study.ablate(positions=[1], heads=[0, 2])}
-    plain = search(model, SHORT, beam=beam)
-    with study.edit(model, change):
-        for source, found in zip(SHORT, search(model, SHORT, beam=beam, best=beam), strict=True):
-            for one in found:
-                assert one.log_probability == pytest.approx(probability(model, source, one.tokens))
-    assert [one[0].log_probability for one in plain] != pytest.approx(
-        [probability(model, source, one[0].tokens) + 1e-3 for source, one in zip(SHORT, plain, strict=True)]
-    )
+@pytest.mark.parametrize(
+    ("name", "sites", "heads"),
+    [
+        ("t5", "decoder.blocks.{}.cross.pattern", [0, 2]),
+        ("luong_both", "decoder.look.pattern", [0]),
+    ],
+)
+def test_an_edit_of_what_is_seen_of_a_source_holds_for_every_prefix(name, sites, heads, beam):
+    model = pair(name, seed=1)
+    by_hand = {sites.format(depth): Unseen(heads) for depth in range(2)}
+    with study.edit(model, {sites.format("*"): study.ablate(positions=[1], heads=heads)}):
+        edited = search(model, SHORT, beam=beam, best=beam)
+    moved = 0
+    for source, found in zip(SHORT, edited, strict=True):
+        for one in found:
+            wanted = probability(model, source, one.tokens, Recorder(changes=by_hand))
+            assert one.log_probability == pytest.approx(wanted)
+            moved += abs(wanted - probability(model, source, one.tokens)) > 1e-3
+    assert moved >= len(SHORT) // 2, "without the edit other sums"
+    for source, found in zip(SHORT, search(model, SHORT, beam=beam), strict=True):
+        assert found[0].log_probability == pytest.approx(probability(model, source, found[0].tokens))

@@ -63,6 +63,7 @@ SINGLES: dict[str, Callable[[], spec.Single]] = {
 PAIRS: dict[str, Callable[[], spec.Paired]] = {
     "t5": lambda: spec.t5(2, 16, 4, 24, VOCAB),
     "vaswani": lambda: spec.vaswani(2, 16, 4, 24, VOCAB),
+    "quick_pair": lambda: spec.quick_pair(2, 16, 4, vocab=VOCAB),
 }
 
 

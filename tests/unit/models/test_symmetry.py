@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cutaway import models, spec
-from tests.unit.tiny import VOCAB, plan, reads, redrawn, tiny
+from tests.unit.tiny import PAIRS, VOCAB, plan, reads, redrawn, tiny
 
 ENDS = {"rtol": 0, "atol": 1e-10}
 
@@ -138,18 +138,19 @@ def test_padding_changes_nothing(preset, where, dtype):
         assert blind.abs().max() > 1e-3, "without the mask the padding is seen"
 
 
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float64, 1e-10), (torch.float32, 2e-6)])
 @pytest.mark.parametrize("where", ["left", "right", "mixed"])
-@pytest.mark.parametrize("preset", ["t5", "vaswani"])
-def test_padding_changes_nothing_in_pairs(preset, where):
-    model = tiny(preset)
+@pytest.mark.parametrize("preset", ["t5", "vaswani", "quick_pair", *PAIRS])
+def test_padding_changes_nothing_in_pairs(preset, where, dtype, most):
+    model = tiny(preset).to(dtype)
     sources = [row[:n] for row, n in zip(reads(plan("bert"), 3, 7, seed=5)[0], (7, 4, 1), strict=True)]
     targets = [row[:n] for row, n in zip(reads(plan("bert"), 3, 7, seed=6)[0], (2, 5, 3), strict=True)]
     (source_BM, real_BM), (target_BL, real_BL) = padded(sources, where), padded(targets, where)
     logits = model(source_BM, target_BL, source_padding_BM=real_BM, target_padding_BL=real_BL)
     for number, (source, target) in enumerate(zip(sources, targets, strict=True)):
-        torch.testing.assert_close(
-            logits[number, real_BL[number]], model(source[None], target[None])[0], **ENDS
-        )
+        alone = model(source[None], target[None])[0]
+        apart = (logits[number, real_BL[number]] - alone).abs().max()
+        assert apart <= most * max(1.0, alone.abs().max().item())
     wrong = model(source_BM, target_BL, target_padding_BL=real_BL)
     assert (wrong - logits)[1, real_BL[1]].abs().max() > 1e-3
 

@@ -92,25 +92,57 @@ def test_attention_is_the_loop_of_the_paper(look, oracle, width, directions):
     assert (spoiled_BLD - made_BLD).abs().max() > 1e-6
 
 
+def run(writer: RecurrentWriter, entering: Tensor, held: list) -> Tensor:
+    """The layers alone, without their look."""
+    state = Running()
+    state.held = held
+    return writer.run(entering, state)
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_summary_enters_every_step_and_last_state_only_the_first(cell):
-    x_BLD, reading = tokens(), reading_of(cell=cell)
-    for look in (spec.LastState(), spec.Summary()):
-        writer = writer_of(look, cell)
-        state = writer.start(reading)
-        assert state.held is reading.held
-        made_BLD = writer(x_BLD, state)
-        plain = Running()
-        plain.held = reading.held
-        summary = reading.held[-1][0][0][:, None].expand(B, L, D)
-        entering = x_BLD if isinstance(look, spec.LastState) else torch.cat([x_BLD, summary], -1)
-        assert torch.equal(made_BLD, writer.run(entering, plain))
-        others = torch.randn_like(entering)
-        others[..., :D] = x_BLD
-        fresh = Running()
-        fresh.held = reading.held
-        same = torch.equal(made_BLD, writer.run(others, fresh))
-        assert same == isinstance(look, spec.LastState)
+def test_of_the_source_last_state_sees_what_it_starts_from_and_nothing_else(cell):
+    writer, x_BLD, reading = writer_of(spec.LastState(), cell), tokens(), reading_of(cell=cell)
+    made_BLD = writer(x_BLD, writer.start(reading))
+    assert torch.equal(made_BLD, run(writer, x_BLD, reading.held))
+    other = reading_of(cell=cell)
+    elsewhere_BLD = writer(x_BLD, writer.start(reading._replace(memory=other.memory)))
+    assert torch.equal(made_BLD, elsewhere_BLD)
+    later_BLD = writer(x_BLD, writer.start(reading._replace(held=other.held)))
+    assert bool(((later_BLD - made_BLD).abs().amax((0, 2)) > 1e-4).all())
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_summary_enters_every_step(cell):
+    writer, x_BLD, reading = writer_of(spec.Summary(), cell), tokens(), reading_of(cell=cell)
+    made_BLD = writer(x_BLD, writer.start(reading))
+    entering = torch.cat([x_BLD, reading.held[-1][0][0][:, None].expand(B, L, D)], -1)
+    assert torch.equal(made_BLD, run(writer, entering, reading.held))
+    for place in range(L):
+        others = entering.clone()
+        others[:, place, D:] += 1.0
+        moved_L = (run(writer, others, reading.held) - made_BLD).abs().amax((0, 2)) > 1e-6
+        assert moved_L.tolist() == [step >= place for step in range(L)]
+
+
+@pytest.mark.parametrize("look", [spec.LastState(), spec.Summary(), spec.Multiplicative()])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_reader_of_both_ways_is_bridged_layer_by_layer_and_one_of_one_is_not(look, cell):
+    writer, reading = writer_of(look, cell, memory=2 * D), reading_of(2 * D, cell, 2)
+    state, bridge = writer.start(reading), writer.look.bridge
+    for layer, (parts, held) in enumerate(zip(reading.held, state.held, strict=True)):
+        for row in range(B):
+            ahead_back = [torch.cat([part[0, row], part[1, row]]) for part in parts]
+            maps = [bridge.state[layer], *([bridge.cell[layer]] if cell == "lstm" else [])]
+            want = [a.weight @ x + a.bias for a, x in zip(maps, ahead_back, strict=True)]
+            want[0] = want[0].tanh()
+            assert all((h[0, row] - w).abs().max() < 1e-12 for h, w in zip(held, want, strict=True))
+        assert [tuple(part.shape) for part in held] == [(1, B, D)] * len(parts)
+    if isinstance(look, spec.Summary):
+        assert torch.equal(state.memory.values[:, 0], state.held[-1][0][0])
+    forward = writer_of(look, cell)
+    plain = reading_of(cell=cell)
+    assert forward.start(plain).held is plain.held
+    assert not list(forward.look.bridge.parameters())
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
