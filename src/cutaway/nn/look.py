@@ -48,8 +48,8 @@ class Bridge(nn.Module):
         super().__init__()
         joined = writer.layers if memory_width == 2 * width else 0
         cells = joined if writer.cell == "lstm" else 0
-        self.state = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(joined))
-        self.cell = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(cells))
+        self.state = nn.ModuleList(Linear(2 * width, width) for _ in range(joined))
+        self.cell = nn.ModuleList(Linear(2 * width, width) for _ in range(cells))
 
     def forward(self, held: list[Held]) -> list[Held]:
         """(1, B, D) each, of (1 or 2 directions, B, D)."""
