@@ -8,8 +8,6 @@ D input   V output   E rows, all axes but the last together
 """
 
 import math
-import platform
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -23,14 +21,9 @@ LEAST = 1 << 23  # multiplications: with fewer the call costs more than the prod
 
 def onednn_is_faster() -> bool:
     """Whether this is a processor of AMD with AVX-512, and torch has both libraries."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkl.is_available():
-        return False
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return "AuthenticAMD" in platform.processor()
+    told = torch.cpu.get_capabilities()
+    here = torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return here and bool(told.get("avx512_f")) and "AMD" in str(told.get("cpu_name"))
 
 
 ONEDNN_IS_FASTER = onednn_is_faster()

@@ -124,3 +124,18 @@ def test_flops_are_counted(onednn):
     with FlopCounterMode(display=False) as counter:
         linear(x, weight).sum().backward()
     assert counter.get_total_flops() == 3 * 2 * 8 * 24 * 16 and len(onednn) == 3
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch is built without MKL")
+@pytest.mark.parametrize(
+    ("able", "faster"),
+    [
+        ({"cpu_name": "AMD EPYC", "avx512_f": True}, True),
+        ({"cpu_name": "AMD EPYC 7763", "avx512_f": False}, False),
+        ({"cpu_name": "Intel(R) Xeon(R)", "avx512_f": True}, False),
+        ({}, False),
+    ],
+)
+def test_it_is_the_faster_one_where_mkl_has_less_than_the_processor(able, faster, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert linear_module.onednn_is_faster() is faster
