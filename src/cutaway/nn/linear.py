@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 from torch.overrides import has_torch_function
 from torch.utils.flop_counter import register_flop_formula
 
+PLAIN = (Tensor, nn.Parameter)  # a DTensor has no rule for our operator
 LEAST = 1 << 23  # multiplications: with fewer the call costs more than the product
 
 
@@ -39,7 +40,7 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight_VD: Tensor, bias_V: Tensor | None = None) -> Tensor:
     """x W^T + b, (..., D) -> (..., V)."""
-    if ONEDNN_IS_FASTER and suits(x, weight_VD):
+    if ONEDNN_IS_FASTER and suits(x, weight_VD, bias_V):
         return product(x, weight_VD, bias_V)
     return F.linear(x, weight_VD, bias_V)
 
@@ -52,13 +53,21 @@ def linear_into(out_EV: Tensor, x_ED: Tensor, weight_VD: Tensor) -> None:
         torch.mm(x_ED, weight_VD.mT, out=out_EV)
 
 
-def suits(x: Tensor, weight_VD: Tensor) -> bool:
-    """Whether it is a large product of fp32 on the processor, and torch has nothing else to do with it."""
+def suits(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    """Whether it is a large product of plain fp32 tensors on the processor, and torch has nothing else to do
+    with it. Compiled, one row is left to be a sum (`generate/one_row.py`), and the size is a guard of a graph.
+    """
+    given = (x, weight) if bias is None else (x, weight, bias)
     return (
-        x.dtype == weight_VD.dtype == torch.float32
-        and x.device.type == weight_VD.device.type == "cpu"
-        and x.numel() * weight_VD.size(0) >= LEAST
-        and not has_torch_function((x, weight_VD))
+        x.dim() > 1
+        and weight.dim() == 2
+        and x.size(-1) == weight.size(1)
+        and (bias is None or bias.shape == weight.shape[:1])
+        and x.numel() * weight.size(0) >= LEAST
+        and (x.numel() > x.size(-1) or not torch.compiler.is_compiling())
+        and all(type(one) in PLAIN and one.dtype == torch.float32 for one in given)
+        and all(one.device.type == "cpu" and one.layout == torch.strided for one in given)
+        and not has_torch_function(given)
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._are_functorch_transforms_active()
         and forward_ad._current_level < 0
@@ -83,17 +92,19 @@ def _(x_shape, weight_shape, *_, **__) -> int:
 
 
 def _remember(ctx, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:2])
+    x, weight_VD, _ = inputs
+    wants_x, wants_weight = ctx.needs_input_grad[:2]
+    ctx.save_for_backward(x if wants_weight else None, weight_VD if wants_x else None)
 
 
 def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight_VD = ctx.saved_tensors
-    wants_x, wants_weight, wants_bias = ctx.needs_input_grad
-    grad_EV = grad.flatten(0, -2)
+    multiply = F.linear if torch._C._are_functorch_transforms_active() else product
+    grad_EV = grad.reshape(-1, grad.size(-1))
     return (
-        linear(grad, weight_VD.mT) if wants_x else None,
-        linear(grad_EV.mT, x.flatten(0, -2).mT) if wants_weight else None,
-        grad_EV.sum(0) if wants_bias else None,
+        None if weight_VD is None else multiply(grad, weight_VD.mT, None),
+        None if x is None else multiply(grad_EV.mT, x.reshape(-1, x.size(-1)).mT, None),
+        grad_EV.sum(0) if ctx.needs_input_grad[2] else None,
     )
 
 

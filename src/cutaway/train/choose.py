@@ -44,13 +44,6 @@ class Choice:
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     @property
-    def muon_dtype(self) -> torch.dtype:
-        """What Muon iterates in: bf16, as its authors do, wherever the device multiplies in it by itself."""
-        told = torch.cpu.get_capabilities()
-        native = self.device == "cuda" or told.get("avx512_bf16") or told.get("amx_bf16")
-        return torch.bfloat16 if native else self.dtype
-
-    @property
     def told(self) -> str:
         """The choice in words; a processor goes without saying."""
         told = f"{self.precision}, compile {self.compile}, {self.threads} threads"

@@ -2,9 +2,9 @@
 
 The update is torch.optim.Muon's. There each matrix is orthogonalised alone, and in a small model the calls
 cost more than the arithmetic; here the matrices of one shape go through the iteration as one batch. There the
-iteration is in bf16, and so it is here, but in fp32 on a processor without such instructions, which computes
-bf16 at a tenth of the speed (`Choice.muon_dtype`). A convolution's kernel is the matrix that its unfolded
-input is multiplied by: a row for each output.
+iteration is in bf16, which a processor without such kernels computes at a tenth of fp32's speed; here it is
+in the precision the run computes in. A convolution's kernel is the matrix that its unfolded input is
+multiplied by: a row for each output.
 
 E matrices of one shape   L rows (the fewer)   M columns
 """

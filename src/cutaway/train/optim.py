@@ -21,7 +21,7 @@ HIDDEN = {"blocks", "layers", "look"}  # in the name of what stands between the 
 class Optimizers:
     """One or two torch optimisers that step what is trained; their state goes by parameter name.
 
-    `dtype` is what Muon iterates in; the weights stepped and all state are the model's own fp32.
+    `dtype` is what the run computes in; the weights stepped and all state are the model's own fp32.
     """
 
     def __init__(self, model: nn.Module, plan: spec.Optimizer, dtype: torch.dtype = torch.float32):

@@ -147,7 +147,7 @@ class Runner:
         working = Working(model.to(self.choice.device), self.choice.dtype)
         if self.choice.compile == "on":
             compile_blocks(working.model)
-        optimizers = Optimizers(model, self.recipe.run.optimizer, self.choice.muon_dtype)
+        optimizers = Optimizers(model, self.recipe.run.optimizer, working.dtype)
         return Training(working, task, optimizers, self.recipe.run)
 
     def advance(self, training: Training, task: Task, signals: Signals) -> Result:

@@ -6,6 +6,7 @@ These run on every processor: where oneDNN is not the faster one, they say it is
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -57,6 +58,25 @@ def test_weights_that_stand_still_get_no_gradient(onednn):
     assert x.grad is not None and layer.weight.grad is None and layer.bias.grad is None
 
 
+@pytest.mark.parametrize(
+    ("moves", "numbers"), [("x", 16 * 24), ("weight", 8 * 24), ("both", 24 * 24), ("bias", 0)]
+)
+def test_only_what_a_gradient_needs_is_kept(moves, numbers, onednn):
+    x, weight, bias = drawn(8, 24), drawn(16, 24), drawn(16)
+    for name, tensor in {"x": x, "weight": weight, "bias": bias}.items():
+        tensor.requires_grad_(moves in (name, "both"))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        linear(x, weight, bias)
+    assert sum(kept) == numbers
+
+
+def test_many_gradients_at_once(onednn):
+    x, weight = drawn(8, 24).requires_grad_(), drawn(16, 24)
+    each = torch.autograd.grad(linear(x, weight).sum(0), x, torch.eye(16), is_grads_batched=True)[0]
+    torch.testing.assert_close(each, weight[:, None].expand(16, 8, 24))
+
+
 def test_gradients_of_gradients(onednn):
     x, weight = drawn(8, 24).requires_grad_(), drawn(16, 24).requires_grad_()
     x64, weight64 = x.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
@@ -100,7 +120,11 @@ def test_small_products_and_other_types_are_torchs(monkeypatch):
     x, weight = drawn(64, 512), drawn(512, 512)
     assert suits(x, weight) and not suits(x[:4], weight)
     assert not suits(x.double(), weight.double()) and not suits(x.bfloat16(), weight.bfloat16())
-    assert not suits(x.to("meta"), weight.to("meta"))
+    assert not suits(x.to("meta"), weight.to("meta")) and not suits(x.to_sparse(), weight)
+    assert not suits(x, drawn(512, 256)) and not suits(x, weight, drawn(64, 512)) and not suits(x, weight[0])
+    assert not suits(x.flatten(), drawn(2, 64 * 512)), "torch has a gradient of one vector"
+    with FakeTensorMode() as mode:
+        assert not suits(mode.from_tensor(x), mode.from_tensor(weight))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own forward mode

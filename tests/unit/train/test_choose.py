@@ -149,18 +149,3 @@ def test_blocks_are_timed_with_the_device_awaited(monkeypatch):
         awaited.clear()
         chooser.block_seconds(model.blocks[0], 2, 8, torch.bfloat16, "meta", repeats=1)
         assert awaited == ["meta"] * 4, "before and after each of two passes"
-
-
-@pytest.mark.parametrize(
-    ("able", "choice", "dtype"),
-    [
-        ({"avx512_f": True, "avx512_bf16": True}, Choice("fp32", "off", 1), torch.bfloat16),
-        ({"amx_bf16": True}, Choice("fp32", "off", 1), torch.bfloat16),
-        ({"avx2": True, "avx512_bf16": False}, Choice("fp32", "off", 1), torch.float32),
-        ({}, Choice("fp32", "off", 1, "cuda"), torch.bfloat16),
-        ({}, Choice("bf16", "off", 1), torch.bfloat16),
-    ],
-)
-def test_muon_iterates_in_bf16_where_the_device_has_it(able, choice, dtype, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    assert choice.muon_dtype == dtype
