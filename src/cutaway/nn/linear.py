@@ -55,7 +55,7 @@ def linear_into(out_EV: Tensor, x_ED: Tensor, weight_VD: Tensor) -> None:
 
 def suits(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Whether it is a large product of plain fp32 tensors on the processor, and torch has nothing else to do
-    with it. Compiled, one row is left to be a sum (`generate/one_row.py`), and the size is a guard of a graph.
+    with it. Compiled, one row is left to be a sum (`generate/one_row.py`); the size is a guard of the graph.
     """
     given = (x, weight) if bias is None else (x, weight, bias)
     return (
