@@ -122,6 +122,21 @@ def test_a_member_whose_start_was_trained_elsewhere_finds_it_trained_here(ladder
     assert 'start = "runs/ladder/1-base-seed-1"' in (out("2-on") / "recipe.toml").read_text()
 
 
+def test_a_member_whose_start_was_trained_anew_is_not_passed_over(ladder, capsys, steps):
+    assert ends(capsys, "run", "ladder", "--out", "all")[0] == 0 and len(steps) == 12
+    path = Path("all").resolve()
+    code, _, err = ends(capsys, "run", "ladder", "--out", str(path))
+    assert code == 0 and err.count("there already") == 3, "the same folder, spelled in another way"
+    shutil.rmtree(path / "1-base-seed-1")
+    recipe = ladder / "1-base" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("steps = 4", "steps = 6"))
+    code, _, err = ends(capsys, "run", "ladder", "--out", "all")
+    assert code == 2 and len(steps) == 18 and err.count("there already") == 1
+    assert "2-on-seed-1: began with other weights of all/1-base-seed-1, which was trained anew since" in err
+    shutil.rmtree(path / "2-on-seed-1")
+    assert ends(capsys, "run", "ladder", "--out", "all")[0] == 0 and len(steps) == 22
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_run_that_was_stopped_goes_on(number, ladder, capsys, monkeypatch, steps):
     assert ends(capsys, "run", "ladder", "--out", "whole", "--results", "whole")[0] == 0

@@ -142,8 +142,9 @@ def print_rows(rows: list[Row]) -> None:
 
 
 def in_turn(options: Asked, act: Callable[[Asked], int]) -> int:
-    """Does it to one recipe, or to every member of a group; returns the exit code, of a group the first that
-    is not 0. A member that fails costs those that begin with its run, a signal all that are left.
+    """Does it to one recipe, or to every member of a group; returns the exit code: of a group the first
+    error's, without one 1 if a member differs. A member that ends with an error of ours costs those that
+    begin with its run, a signal or a bug all that are left.
     """
     from cutaway.train.signals import RunInterruptedError
 
@@ -196,11 +197,11 @@ def run_one(options: Run) -> int:
             print(json.dumps(asdict(before)))
         return 0
     run, result = train_seed(plan, command)
+    report = write_page(plan, run)  # first: where there is a result the run is passed over
     write_result(results, result)
     if before:
         figures = f"{before.value:.4f} of another run, now {result.value:.4f}"
         print(f"{options.name}: {path}: was {figures}", file=sys.stderr)
-    report = write_page(plan, run)
     if options.json:
         print(json.dumps(asdict(result)))
     else:

@@ -108,7 +108,9 @@ def placed(data: Data, places: tuple[str, ...]) -> Data:
 
 
 def spelled_as(stored: Recipe, asked: Recipe) -> Recipe:
-    """What is asked for, its texts spelled as in the run where the paths mean the same places."""
+    """What is asked for, its texts and start spelled as in the run where the paths mean the same places."""
+    if stored.start and asked.start and Path(stored.start).resolve() == Path(asked.start).resolve():
+        asked = replace(asked, start=stored.start)
     own = sources(stored.data)
     if type(stored.data) is not type(asked.data) or not own:
         return asked
@@ -124,11 +126,12 @@ def _place(source: str) -> tuple[str, Path]:
 def ready(plan: Plan) -> Plan:
     """The same with a public text on this machine, and `begun` if this run has taken steps already.
 
-    Raises ConfigError where the run in its folder was begun with something else, OutputExistsError where the
-    folder holds what is no run.
+    Raises ConfigError where the run in its folder was begun with something else, or with other weights than
+    now stand at its start; OutputExistsError where the folder holds what is no run.
     """
     from cutaway.data.download import with_local_data
     from cutaway.train.records import check_asked, check_new, is_new
+    from cutaway.train.start import check_start
 
     plan = replace(plan, recipe=with_local_data(plan.recipe))
     if is_new(plan.out) or not (plan.out / RECIPE).is_file():
@@ -137,6 +140,8 @@ def ready(plan: Plan) -> Plan:
     stored = read_recipe(plan.out / RECIPE)
     remedy = f"ask for that, choose another --out, or delete {plan.out}"
     check_asked(plan.out, stored, spelled_as(stored, plan.recipe), remedy)
+    if stored.start and Path(stored.start).exists():  # elsewhere it may be gone, and is not needed any more
+        check_start(plan.out, stored.start)
     return replace(plan, begun=True)
 
 

@@ -227,11 +227,7 @@ def _seq2seq_misfits(pair: q.Seq2Seq) -> Iterator[tuple[str, str]]:
                 return
             name = type(look).__name__
             if reader.reads == "both" and look == q.Multiplicative("dot"):
-                yield (
-                    "decoder.look.form",
-                    "dot needs vectors of the writer's width, and read both ways they are twice as wide; "
-                    "take general, or encoder.reads forward",
-                )
+                yield "decoder.look.form", "dot needs equal widths; take general, or encoder.reads forward"
             for field in ("cell", "layers"):
                 own, other = getattr(reader, field), getattr(writer, field)
                 if own != other:

@@ -6,6 +6,7 @@ initial values and in how many positions they learn; of those the vectors that b
 
 import hashlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from cutaway.errors import ConfigError, InputMissingError
 from cutaway.models import AnyModel
 from cutaway.models.adapt import adapt, merged_weights, trained
 from cutaway.spec.write import write_model
-from cutaway.train.records import plain_values, with_head
+from cutaway.train.records import plain_values, read_records, with_head
 from cutaway.weights.loading import Loaded, read_any
 from cutaway.weights.run import counted
 
@@ -160,6 +161,16 @@ def take_again(recipe: spec.Recipe, facts: dict[str, Any], model: AnyModel, labe
             "restore them, or begin a new run"
         )
     start.take(model, labels)
+
+
+def check_start(out: Path, path: str) -> None:
+    """Refuse a run that began with other weights than now stand where it began: ConfigError says so."""
+    start, facts = read_start(path), read_records(out).facts
+    if start is not None and facts.get(FACT) not in (None, start.digest):
+        raise ConfigError(
+            f"{out}: began with other weights of {path}, which was trained anew since: "
+            "choose another --out, or delete this run too"
+        )
 
 
 def leave_to_train(model: AnyModel, recipe: spec.Recipe, new: list[str]) -> None:

@@ -290,7 +290,7 @@ def test_two_vocabularies_make_two_inputs():
                 "encoder": spec.Recurrent(2, reads="both"),
                 "decoder": spec.RecurrentWriter(2, spec.Multiplicative("dot")),
             },
-            "decoder.look.form: dot needs vectors of the writer's width",
+            "decoder.look.form: dot needs equal widths",
         ),
         ({"encoder": spec.Convolutional(2)}, "encoder: Multiplicative starts from the states"),
         ({"decoder": spec.ConvolutionalWriter(2)}, "encoder: a ConvolutionalWriter needs"),
