@@ -51,7 +51,7 @@ def is_picture(path: Path) -> bool:
 
 def test_lengths_are_kept_by_seed_and_drawn_from_all(run, data, tmp_path, monkeypatch):
     figure = script("bottleneck", "figure.py")
-    monkeypatch.setattr(figure, "EDGES", (3, 5))
+    monkeypatch.setattr(figure.bleu, "LENGTHS", (3, 5))
     with pytest.raises(InputMissingError, match=r"no seed measured yet; run `figure\.py DATA RUN"):
         figure.draw_lengths(tmp_path)
     found = figure.measure(data, run)
