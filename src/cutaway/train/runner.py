@@ -239,7 +239,7 @@ class Runner:
         line |= {"grad_norm": step.grad_norm.item(), "rate": step.rate}
         if step.skipped:
             line["skipped"] = True
-        self.append(line | {"tokens": self.counters["tokens"], "seconds": round(self.counters["seconds"], 4)})
+        self.append(line | {"tokens": self.counters["tokens"], "seconds": round(self.counters["seconds"], 6)})
         self.noted = step.number
         if step.skipped:
             self.say.warn(f"step {step.number}: loss or gradient not finite, weights left as they were")
