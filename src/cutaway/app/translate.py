@@ -154,8 +154,8 @@ class Desk:
         try:
             if len(line) > MOST_BYTES:
                 raise LimitError(f"more than {MOST_BYTES:,} bytes: cut it into sentences")
-            text = without_mark(decoded(line)) if number == 1 else decoded(line)
-            source = self.translator.encode(text)
+            text = decoded(line)
+            source = self.translator.encode(without_mark(text) if number == 1 else text)
         except LimitError as problem:
             self.refused += 1
             warn(number, f"{problem}; its translation is left empty")
