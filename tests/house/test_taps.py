@@ -47,7 +47,7 @@ def expected(preset: str) -> list[str]:
         "bert": ["token", "position", "segment", *(f"norm.{s}" for s in NORM)],
     }
     inputs |= {"vaswani": ["token", "position"], "vit": ["patch", "position"]}
-    inputs |= {"quick_pair": ["token", *(f"norm.{s}" for s in NORM)]}
+    inputs |= {name: ["token", *(f"norm.{s}" for s in NORM)] for name in ("quick_pair", "quick_encoder")}
     block = {
         "gpt2": block_sites(True, plain),
         "llama3": block_sites(True, gated, extra=rotated),
@@ -55,6 +55,7 @@ def expected(preset: str) -> list[str]:
         "vit": block_sites(True, plain),
         "small": block_sites(True, gated, extra=quick),
         "quick": block_sites(True, plain, extra=quick),
+        "quick_encoder": block_sites(True, plain, extra=quick),
     }
     entry = [f"input.{s}" for s in (*inputs.get(preset, ["token"]), "out")]
     if preset in block:

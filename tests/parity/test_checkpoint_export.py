@@ -143,6 +143,7 @@ PUBLISHED = {
 }  # fmt: skip
 UNPUBLISHED = {
     "quick": "stack.blocks[0].ffn: MLP",
+    "quick_encoder": "stack.blocks[0].ffn: MLP",
     "quick_pair": "encoder.blocks[0].mixer.rotary: Rotary",
     "vaswani": "source.position.layout: 'interleaved'",
     "lstm": "Recurrence: no published family is of this kind",

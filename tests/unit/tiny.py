@@ -19,6 +19,7 @@ SIZES: dict[str, dict[str, int]] = {
     "small": {"layers": 2, "width": 16, "heads": 4, "kv_heads": 2, "hidden": 24, "vocab": VOCAB},
     "quick": {"layers": 2, "width": 16, "heads": 4, "vocab": VOCAB},
     "quick_pair": {"layers": 2, "width": 16, "heads": 4, "vocab": VOCAB},
+    "quick_encoder": {"layers": 2, "width": 16, "heads": 4, "vocab": VOCAB},
 }
 
 PRIOR: dict[str, dict[str, int]] = {

@@ -36,7 +36,19 @@ from cutaway.spec.model import (
     Transform,
     Vectors,
 )
-from cutaway.spec.presets import PRESETS, bert, gpt2, llama3, quick, quick_pair, small, t5, vaswani, vit
+from cutaway.spec.presets import (
+    PRESETS,
+    bert,
+    gpt2,
+    llama3,
+    quick,
+    quick_encoder,
+    quick_pair,
+    small,
+    t5,
+    vaswani,
+    vit,
+)
 from cutaway.spec.prior import bahdanau, cho, gehring, gru, lstm, luong, sutskever
 from cutaway.spec.recurrent import (
     Additive,
@@ -149,6 +161,7 @@ __all__ = [
     "lstm",
     "luong",
     "quick",
+    "quick_encoder",
     "quick_pair",
     "small",
     "sutskever",

@@ -188,10 +188,34 @@ def quick_pair(
     return Paired(width, source, reader, writer, NextToken(), init=Init(None, 0.02, "zero"))
 
 
+def quick_encoder(
+    layers: int = 4,
+    width: int = 192,
+    heads: int = 4,
+    hidden: int | None = None,
+    vocab: int = 8192,
+    dropout: float = 0.0,
+    classes: int | None = None,
+) -> Single:
+    """`quick` as an encoder: positions see each other on both sides, and the head tells hidden tokens by the
+    embedding's matrix or, given `classes`, the class of the whole from the mean of its positions.
+    """
+    norm = RMSNorm()
+    attend = Attention(heads, rotary=Rotary(), qk_norm=norm)
+    ffn, drop = MLP(hidden or 4 * width, "relu_squared", bias=False), Dropout(residual=dropout)
+    return Single(
+        width,
+        Tokens(vocab, norm=norm, dropout=dropout),
+        Stack(layers, (Block(attend, ffn, norm, dropout=drop),), "all", final_norm=norm),
+        NextToken(bias=True) if classes is None else Classify(classes, "mean"),
+        Init(residual="zero"),
+    )
+
+
 PRESETS: dict[str, Callable[..., Model]] = {
     f.__name__: f
     for f in (
-        *(gpt2, llama3, bert, t5, vit, vaswani, small, quick, quick_pair),
+        *(gpt2, llama3, bert, t5, vit, vaswani, small, quick, quick_pair, quick_encoder),
         *(lstm, gru, sutskever, cho, bahdanau, luong, gehring),
     )
 }
