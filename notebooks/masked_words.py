@@ -547,7 +547,7 @@ axes.legend(ncols=2)
 #
 # ## Where to go from here
 #
-# * Real text is one line away: `spec.MaskedText(source=("stdlib:",))`, and hours instead of a minute.
+# * Real text is one line away: `spec.MaskedText(source=("stdlib:",))`, and half an hour instead of a minute.
 #   `recipes/bert-small` does that, and fine-tunes it on sentences of films and on questions.
 # * Train with `rule="literal"` and look at the vectors again. Or let `share` grow: where does it stop to
 #   learn?
