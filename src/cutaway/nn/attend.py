@@ -13,7 +13,9 @@ from cutaway.nn.dropout import drop
 from cutaway.nn.mask import Mask, openly
 from cutaway.tap import Tap, off
 
-SHORT = 64  # positions up to which a processor's fused kernel is slower than products and a softmax (LOG.md)
+# up to where a processor's fused kernel is slower than products and a softmax (LOG.md)
+SHORT = 64  # memory positions, in fp32
+PAIRS = 1 << 18  # of a query and a memory position, in bf16
 
 
 def attend(
@@ -31,13 +33,22 @@ def attend(
         if tap.wants("pattern"):
             tap("pattern", unpack(packed, q_BHLK.size(2)))
         return mix_BHLK
-    if q_BHLK.dtype == torch.float32 and q_BHLK.device.type == "cpu" and k_BGMK.size(2) <= SHORT:
+    if open_is_faster(q_BHLK, k_BGMK):
         return attend_openly(q_BHLK, k_BGMK, v_BGME, mask, scale, tap=tap)
     if tap.wants("scores", "pattern"):
         scores_BHLM = tap("scores", score(q_BHLK, k_BGMK, mask, scale, None))
         if tap.wants("pattern"):
             tap("pattern", normalise(scores_BHLM, mask))
     return attend_fused(q_BHLK, k_BGMK, v_BGME, mask, scale)
+
+
+def open_is_faster(q_BHLK: Tensor, k_BGMK: Tensor) -> bool:
+    """Whether products and a softmax beat torch's fused kernel here."""
+    if q_BHLK.device.type != "cpu":
+        return False
+    if q_BHLK.dtype == torch.bfloat16:
+        return q_BHLK.size(2) * k_BGMK.size(2) <= PAIRS
+    return q_BHLK.dtype == torch.float32 and k_BGMK.size(2) <= SHORT
 
 
 def attend_fused(q_BHLK: Tensor, k_BGMK: Tensor, v_BGME: Tensor, mask: Mask, scale: float) -> Tensor:
@@ -76,12 +87,12 @@ def attend_openly(
     pattern_BHLM = tap("pattern", normalise(scores_BHLM, mask))
     if dropout:
         pattern_BHLM = drop(pattern_BHLM, dropout, training=True)
-    return pattern_BHLM @ share(v_BGME, q_BHLK.size(1))
+    return by_group(pattern_BHLM, v_BGME)
 
 
 def score(q_BHLK: Tensor, k_BGMK: Tensor, mask: Mask, scale: float, cap: float | None) -> Tensor:
     """q k^T scale, capped, plus bias; minus infinity where a query may not look."""
-    scores_BHLM = (q_BHLK * scale) @ share(k_BGMK, q_BHLK.size(1)).mT
+    scores_BHLM = by_group(q_BHLK * scale, k_BGMK.mT)
     if cap is not None:
         scores_BHLM = (scores_BHLM / cap).tanh() * cap
     if mask.bias is not None:
@@ -95,6 +106,15 @@ def normalise(scores_BHLM: Tensor, mask: Mask) -> Tensor:
     if mask.dead is None:
         return scores_BHLM.softmax(dim=-1)
     return scores_BHLM.masked_fill(mask.dead, 0.0).softmax(dim=-1).masked_fill(mask.dead, 0.0)
+
+
+def by_group(x_BHLK: Tensor, y_BGKE: Tensor) -> Tensor:
+    """The product of each query head with its key/value head's matrix, none copied -> (B, H, L, E)."""
+    groups, length = y_BGKE.size(1), x_BHLK.size(2)
+    if groups == x_BHLK.size(1):
+        return x_BHLK @ y_BGKE
+    beside = x_BHLK.unflatten(1, (groups, -1)).flatten(2, 3)
+    return (beside @ y_BGKE).unflatten(2, (-1, length)).flatten(1, 2)
 
 
 def share(x_BGMK: Tensor, heads: int) -> Tensor:

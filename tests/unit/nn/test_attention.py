@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cutaway import spec
 from cutaway.errors import ConfigError, TapError
+from cutaway.nn import attend as heart
 from cutaway.nn import part
 from cutaway.nn.attend import attend_fused, attend_openly
 from cutaway.nn.mask import Mask, settle
@@ -57,6 +58,29 @@ def test_every_mask(attend, biased, side):
     assert torch.equal(ours[0][dead.expand_as(q)], torch.zeros(int(dead.sum()) * 2, dtype=F64))
     other = Mask(False, ~allowed, bias, allowed.all(-1, keepdim=True))
     assert (attend(q, k, v, other, 0.7) - want).abs().max() > 1
+
+
+@pytest.mark.parametrize("pairs", [0, heart.PAIRS])
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("queries", [1, 5])
+def test_bf16_in_one_kernel_or_in_the_open(queries, groups, pairs, monkeypatch):
+    monkeypatch.setattr(heart, "PAIRS", pairs)
+    q = drawn(3, 6, queries, 16).bfloat16().requires_grad_()
+    k, v = (drawn(3, groups, 9, 16, seed=s).bfloat16().requires_grad_() for s in (1, 2))
+    assert heart.open_is_faster(q, k) == (pairs > 0)
+    allowed = torch.arange(9) < torch.tensor([9, 4, 0])[:, None, None, None]
+    dead = ~allowed.any(-1, keepdim=True).expand(3, 1, queries, 1)
+    got = heart.attend(q, k, v, Mask(False, allowed, None, dead), 0.25)
+    assert got.dtype == torch.bfloat16 and not got[2].any()
+    k64, v64 = (x.double().repeat_interleave(6 // groups, 1) for x in (k, v))
+    want = plain(q.double(), k64, v64, allowed, 0.25)
+    torch.testing.assert_close(got.double(), want, rtol=0, atol=0.03)
+    pull = drawn(*got.shape, seed=3)
+    ours = torch.autograd.grad(got, (q, k, v), pull.bfloat16())
+    theirs = torch.autograd.grad(want, (q, k, v), pull)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0.02, atol=0.06)
+        assert b.abs().max() > 1 and not a[2].any()
 
 
 @pytest.mark.parametrize("sees", ["past", "all"])
