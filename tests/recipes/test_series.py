@@ -244,9 +244,32 @@ def test_a_group_is_verified_in_turn(ladder, capsys, monkeypatch, steps):
     assert len(steps) == 24, "a run that is finished and not committed is judged as it is"
 
 
-def test_a_group_has_no_one_start(capsys, steps):
+def test_several_seeds_begin_with_one_run(ladder, capsys, steps):
+    assert ends(capsys, "run", "ladder")[0] == 0 and len(steps) == 12
+    start = str(out("1-base"))
+    code, _, err = ends(capsys, "run", "ladder", "--start", start, "--out", "more", "--results", "kept")
+    assert code == 0 and len(steps) == 20 and not Path("more/1-base-seed-1").exists()
+    assert f'start = "{start}"' in Path("more/2-on-seed-1/recipe.toml").read_text()
+    kept = {name: json.loads(Path("kept", name, file_name(1)).read_text()) for name in MEMBERS[1:]}
+    assert (
+        kept["2-on"]["command"].endswith(f"--start {start}") and "--start" not in kept["3-alone"]["command"]
+    )
+    for name, one in kept.items():
+        assert one["value"] == result(ladder, name)["value"], "the same start, the same seed"
+    code, _, err = ends(capsys, "run", "ladder", "--start", start, "--out", "more", "--results", "kept")
+    assert code == 0 and len(steps) == 20 and err.count("there already") == 2
+
+
+def test_a_group_whose_members_begin_with_no_one_run_takes_no_start(ladder, capsys, steps):
+    third = ladder / "3-alone" / "recipe.toml"
+    third.write_text(third.read_text().replace(MODEL, 'start = "2-on"'))
     code, _, err = ends(capsys, "run", "ladder", "--start", "somewhere")
-    assert code == 2 and "--start: ladder is a group" in err and not steps
+    assert code == 2 and "--start: the members of ladder begin with 2 runs, not with one" in err and not steps
+    for name in MEMBERS[1:]:
+        path = ladder / name / "recipe.toml"
+        path.write_text(RECIPE.format(name=name, begins=MODEL))
+    code, _, err = ends(capsys, "run", "ladder", "--start", "somewhere")
+    assert code == 2 and "--start: the members of ladder begin with none, not with one" in err and not steps
 
 
 def test_a_measurement_says_how_it_is_run(ladder, capsys):

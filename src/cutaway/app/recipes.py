@@ -53,7 +53,9 @@ class Train:
     name: Annotated[tyro.conf.Positional[str], option(help=NAMES)]
     seed: Annotated[int, option(help="the seed")]
     data: Annotated[tuple[str, ...], option(help="texts, or a folder, in place of a download")] = ()
-    start: Annotated[str, option(help="what it begins with, in place of the recipe's own")] = ""
+    start: Annotated[
+        str, option(help="what it begins with, in place of the recipe's own, or of a group's first run")
+    ] = ""
     out: Annotated[
         Path | None,
         option(help="folder of the run (runs/NAME-seed-K), of a group that of its NAME-seed-K (runs/GROUP)"),
@@ -144,25 +146,29 @@ def print_rows(rows: list[Row]) -> None:
 def in_turn(options: Asked, act: Callable[[Asked], int]) -> int:
     """Does it to one recipe, or to every member of a group; returns the exit code: of a group the first
     error's, without one 1 if a member differs. A member that ends with an error of ours costs those that
-    begin with its run, a signal or a bug all that are left.
+    begin with its run, a signal or a bug all that are left. A start that is given stands for the run of the
+    one member that others begin with, which is left out.
     """
     from cutaway.train.signals import RunInterruptedError
 
     members = shipped_groups().get(options.name)
     if members is None:
         return act(options)
+    starts = {Path(name).name: read_recipe(find_recipe(name)).start for name in members}
     if options.start:
-        raise ConfigError(f"--start: {options.name} is a group, whose members begin with each other's runs")
+        if len(begun := set(starts.values()) - {""}) != 1:
+            named = f"{len(begun)} runs" if begun else "none"
+            raise ConfigError(f"--start: the members of {options.name} begin with {named}, not with one")
+        members = tuple(name for name in members if Path(name).name not in begun)
     codes: dict[str, int] = {}  # of those that failed, by folder
     differing = 0
-    for member in (of_member(options, name) for name in members):
-        leaf = Path(member.name).name
+    for leaf, member in ((Path(name).name, of_member(options, name)) for name in members):
         try:
-            if (start := read_recipe(find_recipe(member.name)).start) in codes:
+            if (start := starts[leaf]) in codes:
                 print(f"cutaway: {member.name}: left out, as it begins with {start}", file=sys.stderr)
                 codes[leaf] = codes[start]
             else:
-                differing = act(member) or differing
+                differing = act(member if start else replace(member, start="")) or differing
         except RunInterruptedError:
             raise
         except CutawayError as error:
