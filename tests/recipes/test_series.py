@@ -264,12 +264,31 @@ def test_a_group_whose_members_begin_with_no_one_run_takes_no_start(ladder, caps
     third = ladder / "3-alone" / "recipe.toml"
     third.write_text(third.read_text().replace(MODEL, 'start = "2-on"'))
     code, _, err = ends(capsys, "run", "ladder", "--start", "somewhere")
-    assert code == 2 and "--start: the members of ladder begin with 2 runs, not with one" in err and not steps
+    assert code == 2 and "--start: members of ladder begin with 1-base and 2-on; name one member" in err
     for name in MEMBERS[1:]:
         path = ladder / name / "recipe.toml"
         path.write_text(RECIPE.format(name=name, begins=MODEL))
     code, _, err = ends(capsys, "run", "ladder", "--start", "somewhere")
-    assert code == 2 and "--start: the members of ladder begin with none, not with one" in err and not steps
+    assert code == 2 and "--start: no member of ladder begins with a run; leave the option out" in err
+    assert not steps
+
+
+def test_a_start_that_is_not_there_costs_no_step_of_the_group(capsys, steps):
+    code, _, err = ends(capsys, "run", "ladder", "--start", "nowhere")
+    assert code == 66 and "start: nowhere: no such run or model" in err and not steps
+
+
+def test_a_group_is_verified_from_one_start(ladder, capsys, steps):
+    assert ends(capsys, "run", "ladder")[0] == 0
+    code, printed, _ = ends(capsys, "verify", "ladder", "--start", str(out("1-base")), "--out", "again")
+    assert code == 0 and printed.count("agrees with") == 2 and len(steps) == 20
+
+
+def test_a_recipe_that_cannot_be_read_ends_its_group_before_anything_is_trained(ladder, capsys, steps):
+    third = ladder / "3-alone" / "recipe.toml"
+    third.write_text(third.read_text().replace("steps", "stpes"))
+    code, _, err = ends(capsys, "run", "ladder")
+    assert code == 2 and "stpes" in err and not steps
 
 
 def test_a_measurement_says_how_it_is_run(ladder, capsys):

@@ -22,6 +22,7 @@ from cutaway.app.results import (
     write_result,
 )
 from cutaway.app.seeds import ask, check_text, is_of_run, ready, train_seed, write_page
+from cutaway.app.train import check_there
 from cutaway.errors import ConfigError, CutawayError, OutputExistsError, nearest
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import RECIPE, find_recipe, shipped_groups, shipped_recipes
@@ -54,7 +55,8 @@ class Train:
     seed: Annotated[int, option(help="the seed")]
     data: Annotated[tuple[str, ...], option(help="texts, or a folder, in place of a download")] = ()
     start: Annotated[
-        str, option(help="what it begins with, in place of the recipe's own, or of a group's first run")
+        str,
+        option(help="what it begins with in place of its own; of a group, all that begin with a run"),
     ] = ""
     out: Annotated[
         Path | None,
@@ -146,19 +148,26 @@ def print_rows(rows: list[Row]) -> None:
 def in_turn(options: Asked, act: Callable[[Asked], int]) -> int:
     """Does it to one recipe, or to every member of a group; returns the exit code: of a group the first
     error's, without one 1 if a member differs. A member that ends with an error of ours costs those that
-    begin with its run, a signal or a bug all that are left. A start that is given stands for the run of the
-    one member that others begin with, which is left out.
+    begin with its run, a signal or a bug all that are left, a recipe that cannot be read the whole. A given
+    start stands for the run of the one member that others begin with, which is left out.
     """
     from cutaway.train.signals import RunInterruptedError
 
     members = shipped_groups().get(options.name)
     if members is None:
         return act(options)
-    starts = {Path(name).name: read_recipe(find_recipe(name)).start for name in members}
+    recipes = {Path(name).name: read_recipe(find_recipe(name)) for name in members}
+    starts = {leaf: recipe.start for leaf, recipe in recipes.items()}
     if options.start:
-        if len(begun := set(starts.values()) - {""}) != 1:
-            named = f"{len(begun)} runs" if begun else "none"
-            raise ConfigError(f"--start: the members of {options.name} begin with {named}, not with one")
+        begun, beginners = sorted(set(starts.values()) - {""}), [leaf for leaf in starts if starts[leaf]]
+        if not begun:
+            raise ConfigError(f"--start: no member of {options.name} begins with a run; leave the option out")
+        if len(begun) > 1:
+            raise ConfigError(
+                f"--start: members of {options.name} begin with {' and '.join(begun)}; "
+                f"name one member, as in {options.name}/{beginners[0]}"
+            )
+        check_there(replace(recipes[beginners[0]], start=options.start))
         members = tuple(name for name in members if Path(name).name not in begun)
     codes: dict[str, int] = {}  # of those that failed, by folder
     differing = 0

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from cutaway.generate.compiled import compiled
 from cutaway.models import AnyModel
+from cutaway.nn.linear import HAS_BF16
 
 LEAST_BYTES = 16 * 2**20  # smaller models are bound by the interpreter, which an entered mode slows down
 MOST_BYTES = 2 * 2**30  # of second copies
@@ -55,7 +56,7 @@ def pays(model: AnyModel, rows: int, tokens: int) -> bool:
         case torch.float32:
             able = rows > 1
         case torch.bfloat16:
-            able = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            able = HAS_BF16
         case _:
             able = False
     return able and LEAST_BYTES <= sum(w.numel() * w.element_size() for w in weights(model)) <= MOST_BYTES

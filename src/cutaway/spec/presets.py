@@ -197,8 +197,9 @@ def quick_encoder(
     dropout: float = 0.0,
     classes: int | None = None,
 ) -> Single:
-    """`quick` as an encoder: positions see each other on both sides, and the head tells hidden tokens by the
-    embedding's matrix or, given `classes`, the class of the whole from the mean of its positions.
+    """`quick` as an encoder, with initial values of its own: positions see each other on both sides, and the
+    head tells hidden tokens by the embedding's matrix or, given `classes`, the class of the whole from the
+    mean of its positions.
     """
     norm = RMSNorm()
     attend = Attention(heads, rotary=Rotary(), qk_norm=norm)
