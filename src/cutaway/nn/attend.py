@@ -107,7 +107,7 @@ def score(q_BHLK: Tensor, k_BGMK: Tensor, mask: Mask, scale: float, cap: float |
 
 def closing(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     """0 where a query may look, minus infinity elsewhere: a sum is four times as fast as filling."""
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, -math.inf)
+    return torch.where(allowed, 0.0, -math.inf).to(dtype)
 
 
 def normalise(scores_BHLM: Tensor, mask: Mask) -> Tensor:
