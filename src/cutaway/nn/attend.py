@@ -19,6 +19,7 @@ from cutaway.tap import Tap, off
 # up to where products and a softmax beat a processor's fused kernel (LOG.md)
 SHORT = 64  # memory positions, in fp32
 PAIRS = 1 << 16  # of a query and a memory position, in bf16; beyond they would still, for more memory
+KEYS = 1 << 11  # of all rows and heads, from which on they do so for a single query in bf16
 
 
 def attend(
@@ -50,8 +51,11 @@ def open_is_faster(q_BHLK: Tensor, k_BGMK: Tensor) -> bool:
     if q_BHLK.device.type != "cpu":
         return False
     if q_BHLK.dtype == torch.bfloat16:
-        queries, memory = q_BHLK.size(2), k_BGMK.size(2)
-        return queries == 1 or (HAS_BF16 and queries * memory <= PAIRS)
+        rows, heads, queries = q_BHLK.shape[:3]
+        memory = k_BGMK.size(2)
+        if queries == 1:
+            return rows * heads * memory >= KEYS
+        return HAS_BF16 and queries * memory <= PAIRS
     return q_BHLK.dtype == torch.float32 and k_BGMK.size(2) <= SHORT
 
 

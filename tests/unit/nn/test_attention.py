@@ -65,10 +65,11 @@ def test_every_mask(attend, biased, side):
 @pytest.mark.parametrize("queries", [1, 5])
 def test_bf16_in_one_kernel_or_in_the_open(queries, groups, pairs, monkeypatch):
     monkeypatch.setattr(heart, "PAIRS", pairs)
+    monkeypatch.setattr(heart, "KEYS", 0 if pairs else 1 << 30)
     monkeypatch.setattr(heart, "HAS_BF16", True)
     q = drawn(3, 6, queries, 16).bfloat16().requires_grad_()
     k, v = (drawn(3, groups, 9, 16, seed=s).bfloat16().requires_grad_() for s in (1, 2))
-    assert heart.open_is_faster(q, k) == (pairs > 0 or queries == 1)
+    assert heart.open_is_faster(q, k) == (pairs > 0)
     allowed = torch.arange(9) < torch.tensor([9, 4, 0])[:, None, None, None]
     bias = drawn(6, queries, 9, seed=4)
     mask = Mask(False, allowed, bias, ~allowed.any(-1, keepdim=True).expand(3, 1, queries, 1))
@@ -90,10 +91,11 @@ def test_bf16_in_one_kernel_or_in_the_open(queries, groups, pairs, monkeypatch):
         assert b.abs().max() > 0.5 and not a[2].any()
 
 
-def test_a_processor_without_bf16_keeps_its_kernel_but_for_one_query(monkeypatch):
+def test_a_processor_without_bf16_keeps_its_kernel_but_for_one_query_at_many_keys(monkeypatch):
     monkeypatch.setattr(heart, "HAS_BF16", False)
-    k = drawn(1, 1, 9, 16).bfloat16()
-    assert not heart.open_is_faster(k, k) and heart.open_is_faster(k[:, :, :1], k)
+    k = drawn(1, 1, heart.KEYS, 1).bfloat16()
+    assert not heart.open_is_faster(k[:, :, :9], k[:, :, :9])
+    assert heart.open_is_faster(k[:, :, :1], k) and not heart.open_is_faster(k[:, :, :1], k[:, :, 1:])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
