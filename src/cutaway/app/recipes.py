@@ -26,6 +26,7 @@ from cutaway.app.train import check_there
 from cutaway.errors import ConfigError, CutawayError, OutputExistsError, nearest
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import RECIPE, find_recipe, shipped_groups, shipped_recipes
+from cutaway.spec.run import Recipe
 
 NUMBERS = ("published", "ours", "seeds", "spread", "interval", "seconds")
 COLUMNS = ("recipe", *NUMBERS, "command", "commit", "source")
@@ -157,23 +158,14 @@ def in_turn(options: Asked, act: Callable[[Asked], int]) -> int:
     if members is None:
         return act(options)
     recipes = {Path(name).name: read_recipe(find_recipe(name)) for name in members}
-    starts = {leaf: recipe.start for leaf, recipe in recipes.items()}
     if options.start:
-        begun, beginners = sorted(set(starts.values()) - {""}), [leaf for leaf in starts if starts[leaf]]
-        if not begun:
-            raise ConfigError(f"--start: no member of {options.name} begins with a run; leave the option out")
-        if len(begun) > 1:
-            raise ConfigError(
-                f"--start: members of {options.name} begin with {' and '.join(begun)}; "
-                f"name one member, as in {options.name}/{beginners[0]}"
-            )
-        check_there(replace(recipes[beginners[0]], start=options.start))
-        members = tuple(name for name in members if Path(name).name not in begun)
+        left = stood_for(options, recipes)
+        members = tuple(name for name in members if Path(name).name != left)
     codes: dict[str, int] = {}  # of those that failed, by folder
     differing = 0
     for leaf, member in ((Path(name).name, of_member(options, name)) for name in members):
         try:
-            if (start := starts[leaf]) in codes:
+            if (start := recipes[leaf].start) in codes:
                 print(f"cutaway: {member.name}: left out, as it begins with {start}", file=sys.stderr)
                 codes[leaf] = codes[start]
             else:
@@ -184,6 +176,24 @@ def in_turn(options: Asked, act: Callable[[Asked], int]) -> int:
             print(f"cutaway: {member.name}: {error}", file=sys.stderr)
             codes[leaf] = error.exit_code
     return next(iter(codes.values()), differing)
+
+
+def stood_for(options: Train, recipes: dict[str, Recipe]) -> str:
+    """The one member of a group that others begin with, for whose run the given start stands.
+
+    Raises ConfigError where there is none or more than one, InputMissingError where the start is not there.
+    """
+    beginners = [leaf for leaf, recipe in recipes.items() if recipe.start]
+    begun = sorted({recipes[leaf].start for leaf in beginners})
+    if not begun:
+        raise ConfigError(f"--start: no member of {options.name} begins with a run; leave the option out")
+    if len(begun) > 1:
+        raise ConfigError(
+            f"--start: members of {options.name} begin with {' and '.join(begun)}; "
+            f"name one member, as in {options.name}/{beginners[0]}"
+        )
+    check_there(replace(recipes[beginners[0]], start=options.start))
+    return begun[0]
 
 
 def of_member(options: Asked, name: str) -> Asked:
