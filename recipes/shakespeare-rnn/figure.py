@@ -1,5 +1,8 @@
 """Validation loss over seconds of training, both models, every committed seed.
 
+It is that of the validation text's first nine tenths: of a sample of their windows while a run trains, of all
+when it has ended.
+
 python figure.py [OUT]
 """
 
@@ -21,10 +24,11 @@ def draw_losses(out: Path) -> Path:
     for place, folder in enumerate(sorted(path.parent for path in HERE.glob(f"*/{RECIPE}"))):
         for number, result in enumerate(read_results(folder)):
             _, seconds, losses = zip(*result.curve, strict=True)
+            losses = (*losses[:-1], result.figures["validation_head"])  # the last is of the whole text
             label = f"{folder.name}, {result.parameters:,} parameters" if number == 0 else None
             axes.plot(seconds, losses, "o-", color=f"C{place}", label=label)
     axes.set_xlabel("seconds of training")
-    axes.set_ylabel("validation loss, nats a character")
+    axes.set_ylabel("validation loss of the first nine tenths, nats a character")
     axes.legend()
     axes.spines[["top", "right"]].set_visible(False)
     out.parent.mkdir(parents=True, exist_ok=True)

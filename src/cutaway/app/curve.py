@@ -1,4 +1,7 @@
-"""The figure of a recipe: validation loss against seconds and steps of every seed, the published value."""
+"""The figure of a recipe: validation loss against seconds and steps of every seed, the published value.
+
+The line is the loss on a part of the validation data, as training went on; the ring is that on all of it.
+"""
 
 from pathlib import Path
 
@@ -24,14 +27,16 @@ def draw_curves(folder: Path, out: Path | None = None) -> Path:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     sides = figure.subplots(1, 2, sharey=True)
     for axes, column, name in zip(sides, (1, 0), ("seconds of training", "steps"), strict=True):
-        for result in results:
-            points = [(point[column], point[2]) for point in result.curve]
-            axes.plot(*zip(*points, strict=True), marker=".", label=f"seed {result.seed}")
+        for number, result in enumerate(results):
+            *points, last = [(point[column], point[2]) for point in result.curve]
+            color, label = f"C{number}", f"seed {result.seed}"
+            axes.plot(*zip(*points or [last], strict=True), marker=".", color=color, label=label)
+            axes.plot(*last, marker="o", markersize=8, fillstyle="none", color=color)
         if expected.published is not None and expected.measure == "validation":
             axes.axhline(expected.published, color="black", linestyle="--", linewidth=1, label="published")
         axes.set_xlabel(name)
         axes.grid(alpha=0.3)
-    sides[0].set_ylabel("validation loss, nats a token")
+    sides[0].set_ylabel("validation loss, nats\n(ring: on all of the data)")
     sides[1].legend()
     figure.suptitle(folder.name)
     path = out or folder / "results" / "figure.svg"

@@ -30,8 +30,8 @@ def attend(
     Reading `scores` or `pattern` changes no bit of the result: beside a kernel they are computed once more.
     """
     if mask.causal and q_BHLK.dtype == torch.bfloat16 and q_BHLK.device.type == "cpu":
-        heads = q_BHLK.size(1)
-        mix_BHLK, packed = attend_blocked(q_BHLK, share(k_BGMK, heads), share(v_BGME, heads), scale)
+        heads, keep = q_BHLK.size(1), tap.wants("pattern")
+        mix_BHLK, packed = attend_blocked(q_BHLK, share(k_BGMK, heads), share(v_BGME, heads), scale, keep)
         if tap.wants("scores"):
             tap("scores", score(q_BHLK, k_BGMK, mask, scale, None))
         if tap.wants("pattern"):

@@ -14,9 +14,14 @@ from torch import Tensor
 QUERIES = 128  # rows of a block
 
 
-def attend_blocked(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """softmax(q k^T scale) v over the past, (B, H, L, K), and the pattern, packed (see `unpack`)."""
-    return blocked_causal(q_BHLK, k_BHLK, v_BHLK, scale)
+def attend_blocked(
+    q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, scale: float, keep: bool = False
+) -> tuple[Tensor, Tensor]:
+    """softmax(q k^T scale) v over the past, (B, H, L, K), and the pattern, packed (see `unpack`).
+
+    The pattern is empty unless it is to be kept or a gradient may need it: its memory costs time.
+    """
+    return causal_by_blocks(q_BHLK, k_BHLK, v_BHLK, scale, keep or torch.is_grad_enabled())
 
 
 def unpack(pattern_EBH: Tensor, length: int) -> Tensor:
@@ -28,25 +33,28 @@ def unpack(pattern_EBH: Tensor, length: int) -> Tensor:
     return pattern_BHLL
 
 
-@torch.library.custom_op("cutaway::causal_in_blocks", mutates_args=())
-def blocked_causal(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """The mix and the packed pattern; gradients flow through the mix."""
+@torch.library.custom_op("cutaway::causal_by_blocks", mutates_args=())
+def causal_by_blocks(
+    q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, scale: float, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """The mix and the packed pattern, empty unless kept; gradients flow through the mix."""
     B, H, L, _ = q_BHLK.shape
     mix_BHLK = torch.empty_like(q_BHLK)
-    pattern_EBH = q_BHLK.new_empty(packed_size(L), B, H)
+    pattern_EBH = q_BHLK.new_empty(packed_size(L) if keep else 0, B, H)
+    kept = views(pattern_EBH, L) if keep else [None] * len(blocks(L))
     q_NLK, k_NLK, v_NLK = side_by_side(q_BHLK, scale), side_by_side(k_BHLK), side_by_side(v_BHLK)
     future_ll = q_BHLK.new_full((QUERIES, QUERIES), float("-inf")).triu(1)
-    for (begin, end), pattern_BHlm in zip(blocks(L), views(pattern_EBH, L), strict=True):
+    for (begin, end), kept_BHlm in zip(blocks(L), kept, strict=True):
         scores_Nlm = q_NLK[:, begin:end] @ k_NLK[:, :end].mT
         scores_Nlm[..., begin:] += future_ll[: end - begin, : end - begin]
-        pattern_Nlm = pattern_BHlm.flatten(0, 1)
-        torch.softmax(scores_Nlm, -1, out=pattern_Nlm)
+        room_Nlm = None if kept_BHlm is None else kept_BHlm.flatten(0, 1)
+        pattern_Nlm = torch.softmax(scores_Nlm, -1, out=room_Nlm)
         mix_BHLK[:, :, begin:end] = (pattern_Nlm @ v_NLK[:, :end]).unflatten(0, (B, H))
     return mix_BHLK, pattern_EBH
 
 
-@torch.library.custom_op("cutaway::causal_in_blocks_gradients", mutates_args=())
-def blocked_causal_gradients(
+@torch.library.custom_op("cutaway::causal_by_blocks_gradients", mutates_args=())
+def causal_by_blocks_gradients(
     grad_BHLK: Tensor, q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, pattern_EBH: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v; the softmax's needs only its output."""
@@ -64,28 +72,28 @@ def blocked_causal_gradients(
     return q_grad, k_grad.unflatten(0, (B, H)), v_grad.unflatten(0, (B, H))
 
 
-@blocked_causal.register_fake
-def _(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+@causal_by_blocks.register_fake
+def _(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, scale: float, keep: bool) -> tuple[Tensor, Tensor]:
     B, H, L, _ = q_BHLK.shape
-    return torch.empty_like(q_BHLK), q_BHLK.new_empty(packed_size(L), B, H)
+    return torch.empty_like(q_BHLK), q_BHLK.new_empty(packed_size(L) if keep else 0, B, H)
 
 
-@blocked_causal_gradients.register_fake
+@causal_by_blocks_gradients.register_fake
 def _(grad_BHLK, q_BHLK, k_BHLK, v_BHLK, pattern_EBH, scale):
     return torch.empty_like(q_BHLK), k_BHLK.new_empty(k_BHLK.shape), v_BHLK.new_empty(v_BHLK.shape)
 
 
 def _remember(ctx, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
-    q_BHLK, k_BHLK, v_BHLK, ctx.scale = inputs
+    q_BHLK, k_BHLK, v_BHLK, ctx.scale, _ = inputs
     ctx.save_for_backward(q_BHLK, k_BHLK, v_BHLK, output[1])
     ctx.mark_non_differentiable(output[1])
 
 
 def _backward(ctx, grad_BHLK: Tensor, unused: Tensor | None) -> tuple[Tensor | None, ...]:
-    return *blocked_causal_gradients(grad_BHLK, *ctx.saved_tensors, ctx.scale), None
+    return *causal_by_blocks_gradients(grad_BHLK, *ctx.saved_tensors, ctx.scale), None, None
 
 
-blocked_causal.register_autograd(_backward, setup_context=_remember)
+causal_by_blocks.register_autograd(_backward, setup_context=_remember)
 
 
 def blocks(length: int) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cutaway.nn.blocked import attend_blocked, blocked_causal, unpack
+from cutaway.nn.blocked import attend_blocked, causal_by_blocks, unpack
 
 SCALE = 0.3
 
@@ -33,7 +33,20 @@ def test_mix_pattern_and_gradients_are_those_of_torchs_attention(length, dtype):
     torch.testing.assert_close(unpack(packed, length).double(), scores.softmax(-1), **near)
 
 
-def test_the_compiler_is_told_the_truth_about_the_operators():
-    ours = [heads(130, seed).double().requires_grad_() for seed in range(3)]
-    found = torch.library.opcheck(blocked_causal, (*ours, SCALE))
+@pytest.mark.parametrize("length", [5, 129])
+def test_the_pattern_is_kept_where_it_is_needed_and_changes_no_bit_of_the_mix(length):
+    ours = [heads(length, seed).bfloat16() for seed in range(3)]
+    mix, packed = attend_blocked(*ours, SCALE)
+    with torch.no_grad():
+        kept_mix, kept = attend_blocked(*ours, SCALE, keep=True)
+        plain_mix, nothing = attend_blocked(*ours, SCALE)
+    assert nothing.numel() == 0
+    assert torch.equal(kept, packed)
+    assert torch.equal(mix, kept_mix) and torch.equal(mix, plain_mix)
+
+
+@pytest.mark.parametrize(("keep", "learns"), [(True, True), (True, False), (False, False)])
+def test_the_compiler_is_told_the_truth_about_the_operators(keep, learns):
+    ours = [heads(130, seed).double().requires_grad_(learns) for seed in range(3)]
+    found = torch.library.opcheck(causal_by_blocks, (*ours, SCALE, keep))
     assert set(found.values()) == {"SUCCESS"}
