@@ -103,9 +103,9 @@ def inspect(path: str | Path) -> Description:
 
 
 def inspect_file(path: Path) -> Description:
-    """`inspect` of a single file, known by its first bytes and its size."""
+    """`inspect` of a single file, known by its first bytes, its name and its size."""
     first = beginning(path)
-    if first[:4] == b"GGUF":
+    if first[:4] == b"GGUF" or path.suffix == ".gguf":
         return describe_gguf(read_gguf(path))
     if first[8:] == b"{" or path.suffix == ".safetensors":
         return described(path, {path: read_header(path)}, {})

@@ -20,13 +20,13 @@ VOCABULARY = "tokenizer.bin"  # beside a llama2.c model; or the only file there 
 
 
 def recognise(path: str | Path) -> Gguf | llama2c.Llama2c:
-    """The header of a GGUF or llama2.c file, which is known by its first bytes or else by its size.
+    """The header of a GGUF or llama2.c file, known by its first bytes or its name, or else by its size.
 
     Raises InputMissingError where there is no such file, FileFormatError naming the file and what is wrong.
     """
     path = Path(path)
     first = beginning(path)
-    if first[:4] == MAGIC:
+    if first[:4] == MAGIC or path.suffix == ".gguf":
         return read_gguf(path)
     if path.suffix == ".safetensors" or first[8:] == b"{":
         raise FileFormatError(path, "holds tensors, but not what to do with them: give the folder it is from")

@@ -11,6 +11,7 @@ from cutaway.errors import FileFormatError, InputMissingError
 from cutaway.weights.inspect import Entry, Total, inspect
 from cutaway.weights.keys import is_table, same
 from cutaway.weights.safe import write_tensors
+from cutaway.weights.single_file import recognise
 from tests.hostile.gguf_files import U64, but, with_key
 from tests.unit.weights.saved import save_run
 from tests.unit.weights.test_llama2c import SIZES, write
@@ -117,6 +118,11 @@ def test_what_holds_no_weights_is_refused(tmp_path):
         inspect(tmp_path / "x.txt")
     with pytest.raises(InputMissingError, match="neither a run nor safetensors"):
         inspect(tmp_path)
+    (tmp_path / "x.gguf").write_bytes(b"")
+    for read in (inspect, recognise):
+        with pytest.raises(FileFormatError, match="does not begin with GGUF"):
+            read(tmp_path / "x.gguf")
+    (tmp_path / "x.gguf").unlink()
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     for path in (tmp_path, tmp_path / "pytorch_model.bin"):
         with pytest.raises(FileFormatError, match=r"never unpickles|0 bytes are no llama2"):
