@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 import cutaway
 from cutaway import spec
+from cutaway.data.pairing import joint_tokenizer
 from cutaway.data.tasks import StringTask
 from cutaway.data.tokenizer import byte_tokenizer
 from cutaway.errors import ConfigError, InputMissingError, LimitError
@@ -131,6 +132,13 @@ def test_what_reads_no_text_says_so():
     for asked in (session.generate, session.stream, session.fill, session.classify, session.embed):
         with pytest.raises(ConfigError):
             asked("a picture of [MASK]")
+
+
+def test_one_text_is_not_taken_for_several(session):
+    pair = Session(tiny("quick_pair"), joint_tokenizer(["two hooks"], 300))
+    for asked in (session.complete, pair.complete, pair.translations):
+        with pytest.raises(ConfigError, match="give a list"):
+            asked("abc")
 
 
 def test_classes_of_one_name_are_not_merged():

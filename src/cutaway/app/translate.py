@@ -15,7 +15,7 @@ import tyro
 from cutaway.app.options import Flag, option, parse, read_text
 from cutaway.app.prompt import ask
 from cutaway.data.text import without_mark
-from cutaway.errors import ConfigError, InputMissingError, LimitError
+from cutaway.errors import ConfigError, FileFormatError, InputMissingError, LimitError
 
 if TYPE_CHECKING:
     from cutaway.data.tokenizer import Tokenizer
@@ -67,7 +67,7 @@ def answer(options: Options, file: IO[bytes]) -> int:
     """Loads the model and translates the file, or what is typed where there is a terminal instead."""
     references = None if options.reference is None else read_lines(options.reference)
     if references is not None and file.seekable():
-        check_counts(options.reference, len(references), sum(1 for _ in lines(file)))
+        check_counts(options, len(references), sum(1 for _ in lines(file)))
         file.seek(0)
     from cutaway.app.scores import scores
     from cutaway.data import bleu
@@ -97,7 +97,7 @@ def answer(options: Options, file: IO[bytes]) -> int:
         return 0
     kept = desk.translate_file(file, keep=references is not None)
     if references is not None:
-        check_counts(options.reference, len(references), len(kept))
+        check_counts(options, len(references), len(kept))
         sources = [source for source, _ in kept] if options.by_length else None
         said = scores([text for _, text in kept], references, session.tokenizer, sources)
         print(*said, sep="\n", file=sys.stderr)
@@ -115,11 +115,11 @@ def opened(name: str) -> Any:
 
 
 class Desk:
-    """Takes lines, gives translations; `refused` counts the lines that have none."""
+    """Takes lines, gives translations; `refused` says of the lines that have none why."""
 
     def __init__(self, translator: "Translator", options: Options):
         self.translator, self.options = translator, options
-        self.refused = 0
+        self.refused: dict[int, str] = {}
 
     def translate_file(self, file: IO[bytes], keep: bool) -> list[tuple[str, str]]:
         """Writes the translation of every line, a chunk at a time; returns both where they are kept."""
@@ -157,7 +157,7 @@ class Desk:
             text = decoded(line)
             source = self.translator.encode(without_mark(text) if number == 1 else text)
         except LimitError as problem:
-            self.refused += 1
+            self.refused[number] = str(problem)
             warn(number, f"{problem}; its translation is left empty")
             return []
         if doubt := self.translator.doubt(source):
@@ -170,8 +170,10 @@ class Desk:
 
     def _shown(self, number: int, found: "Translation") -> str:
         if self.options.json:
-            return json.dumps({"line": number, **told(found)}, ensure_ascii=False)
+            error = {"error": self.refused[number]} if number in self.refused else {}
+            return json.dumps({"line": number, **told(found), **error}, ensure_ascii=False)
         texts = [one_line(each.text) for each in (found, *found.alternatives)]
+        texts += [""] * (self.options.best - len(texts))  # so that the alignment keeps its column
         if self.options.align:
             texts.append(links(found, self.translator.tokenizer))
         return "\t".join(texts)
@@ -183,9 +185,10 @@ def read_lines(name: str) -> list[str]:
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
-def check_counts(name: str | None, have: int, need: int) -> None:
+def check_counts(options: Options, have: int, need: int) -> None:
     if have != need:
-        raise LimitError(f"{name}: {have} lines for {need} translations; give one right one for each line")
+        rule = f"{have} lines, but {options.file or 'standard input'} has {need}"
+        raise FileFormatError(str(options.reference), f"{rule}: give one right translation for each line")
 
 
 class Pipe:
@@ -240,7 +243,8 @@ def chunks(file: IO[bytes]) -> Iterator[list[bytes]]:
 def lines(file: IO[bytes] | Pipe) -> Iterator[bytes]:
     """The lines of a file without their ends; one that is too long comes cut, one byte too long."""
     while line := file.readline(MOST_BYTES + 1):
-        yield line.removesuffix(b"\n").removesuffix(b"\r")
+        body = line.removesuffix(b"\n")
+        yield body if len(body) == len(line) else body.removesuffix(b"\r")
         while line and not line.endswith(b"\n"):
             line = file.readline(MOST_BYTES + 1)
 
@@ -277,8 +281,8 @@ def told(found: "Translation") -> dict[str, Any]:
     """A translation as JSON says it."""
     record: dict[str, Any] = {
         "text": found.text,
-        "score": found.score,
-        "log_probability": found.log_probability,
+        "score": found.score if found.source else None,  # nobody was asked about an empty line
+        "log_probability": found.log_probability if found.source else None,
         "ended": found.ended,
         "source": found.source,
         "tokens": found.tokens,

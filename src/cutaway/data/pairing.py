@@ -22,11 +22,12 @@ from cutaway.data.record import END, PAD, START, UNKNOWN, WORD_BORDER
 from cutaway.data.spelling import BYTE_CHARACTERS, MARK, MARKS
 from cutaway.data.text import Document, decode_text, read_bytes
 from cutaway.data.tokenizer import Tokenizer, byte_level
-from cutaway.errors import ConfigError, FileFormatError, InputMissingError
+from cutaway.errors import ConfigError, FileFormatError, InputMissingError, LimitError
 
 SPECIAL = (PAD, START, END)
 VERSION = "#version: 0.2"
 WORD_END = "</w>"
+LONGEST_WORD = 1_000  # characters
 
 
 def joint_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
@@ -85,7 +86,8 @@ class Codes:
     def __init__(self, path: str | Path):
         path = Path(path)
         if not path.is_file():
-            raise InputMissingError(f"{path}: no such file; name the codes that subword-nmt learned")
+            what = "a folder" if path.is_dir() else "no such file"
+            raise InputMissingError(f"{path}: {what}; name the codes that subword-nmt learned")
         version, *lines = decode_text(read_bytes(path), path).removesuffix("\n").split("\n")
         if version.rstrip("\r") != VERSION:
             raise FileFormatError(path, f"line 1: must be {VERSION!r}; learn the codes with subword-nmt 0.3")
@@ -103,11 +105,16 @@ class Codes:
     def apply(self, sentence: str) -> str:
         """The sentence in pieces, those within a word marked: "a pulley" becomes "a pul@@ ley".
 
-        As in subword-nmt, spaces in front and behind stay, and between words one is left of several.
+        As in subword-nmt, spaces in front and behind stay, and between words one is left of several. Raises
+        LimitError for a word of more than LONGEST_WORD characters, of which cutting takes the square.
         """
         words = sentence.strip(" ")
         if not words:
             return sentence
+        if (longest := max(map(len, words.split(" ")))) > LONGEST_WORD:
+            raise LimitError(
+                f"a word of {longest:,} characters, but at most {LONGEST_WORD:,} are cut: put spaces into it"
+            )
         before, _, after = sentence.partition(words)
         return before + " ".join(self._cut(word) for word in words.split(" ") if word) + after
 

@@ -190,6 +190,8 @@ def encode(
     the beginning of a document: what comes after that, or after an end token.
     """
     check_whole("max_tokens", max_tokens, 1, 2**31 - 1)
+    if isinstance(prompts, str):
+        raise ConfigError("give a list of prompts, also of one alone")
     if tokenizer is None:
         raise ConfigError("this model reads no text: it cannot write any")
     begin, ids_of = None, tokenizer.encode

@@ -102,7 +102,11 @@ class Translator:
         return source
 
     def encode_all(self, sentences: Sequence[str]) -> list[list[int]]:
-        """The source of each sentence; raises LimitError naming the first one that has none."""
+        """The source of each sentence; raises LimitError naming the first one that has none, ConfigError for
+        a single text in place of several.
+        """
+        if isinstance(sentences, str):
+            raise ConfigError("give a list of sentences, also of one alone")
         sources = []
         for number, sentence in enumerate(sentences):
             try:

@@ -59,7 +59,14 @@ class Seq2Seq(Pair):
     def decode(
         self, target_BL: Tensor, state: State, *, padding_BL: Tensor | None = None, tap: Tap = off
     ) -> Tensor:
-        """Target ids -> (B, L, D). `state` moves on by L."""
+        """Target ids -> (B, L, D). `state` moves on by L.
+
+        `padding_BL` is True where a token is real; a convolutional writer wants none within a row. Raises
+        ConfigError for a state that has padding at its end, as what recurrent layers hold there is of no use.
+        """
+        if state.closed:
+            raise ConfigError("the target so far ends in padding, and cannot go on: start again")
+        state.closed = padding_BL is not None and not bool(padding_BL[:, -1].all())
         tap = standing(self, tap).at("decoder")
         L, device = target_BL.size(1), target_BL.device
         positions = state.positions(L, device) if padding_BL is None else places(L, padding_BL, device)

@@ -2,8 +2,8 @@
 al. 2000) and GRU (Cho et al. 2014), forward or both ways (Schuster & Paliwal 1997).
 
 The recurrence is torch's kernel. Its GRU resets behind the product with the state, r * (U h), where Cho et
-al. write U (r * h). A row's padding is stepped over, wherever it stands: the last state is that behind the
-last real token, and a backward direction begins there.
+al. write U (r * h). A source's padding is stepped over, wherever it stands: the last state is that behind
+the last real token, and a backward direction begins there. A target's is, unless all of it stands at its end.
 
 B batch   L position   M source position   D width   E width of what a layer reads   K width of what it gives
 """
@@ -80,7 +80,7 @@ class Layers(nn.Module):
     def run(
         self, x_BLE: Tensor, state: Running, *, padding_BL: Tensor | None = None, tap: Tap = off
     ) -> Tensor:
-        """(B, L, E) -> (B, L, K), zero at padding; `state` moves on by L. Taps layers.N.out."""
+        """(B, L, E) -> (B, L, K), zero at the padding given; `state` moves on by L. Taps layers.N.out."""
         held: list[Held] = []
         for depth, layer in enumerate(self.layers):
             x_BLE = drop(x_BLE, self.dropout if depth else 0.0, self.training)

@@ -160,14 +160,15 @@ class Classifying:
 def encode_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int | None = None) -> list[np.ndarray]:
     """The ids of each sentence, int64, between the tokenizer's borders; cut to `length`.
 
-    Raises LimitError where `length` leaves no room for a token of the sentence, or it has none.
+    Raises LimitError where `length` leaves no room for a token of the sentence, or it has no word.
     """
     if length is not None and length <= sum(map(len, borders(tokenizer))):
         raise LimitError(f"run.length: {length} leaves no room for a sentence; take at least 3")
     named = (Document(f"sentence {number}", text) for number, text in enumerate(texts))
     rows = between_borders(tokenizer, tokenizer.encode_documents(named), length)
-    if empty := [number for number, row in enumerate(rows) if not len(row)]:
-        raise LimitError(f"sentence {empty[0]} has no token: give a sentence")
+    said = (bool(text.strip()) and len(row) > 0 for text, row in zip(texts, rows, strict=True))
+    if empty := [number for number, told in enumerate(said) if not told]:
+        raise LimitError(f"sentence {empty[0]} has no word: give a sentence")
     return rows
 
 

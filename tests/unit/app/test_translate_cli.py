@@ -15,7 +15,7 @@ from cutaway.app import translate as command
 from cutaway.app.cli import main
 from cutaway.app.scores import scores
 from cutaway.data.pairing import Lowering, joint_tokenizer, marked_tokenizer
-from cutaway.errors import ConfigError, InputMissingError, LimitError
+from cutaway.errors import ConfigError, FileFormatError, InputMissingError, LimitError
 from cutaway.session import load
 
 SMALL = ("--steps", "4", "--batch", "2", "--threads", "1", "--precision", "fp32", "--evaluate", "0")
@@ -97,6 +97,8 @@ def test_alternatives_and_links_stand_behind_tabs(run, session, capsys):
     found = session.translations(["abcdef"], beam=3, best=2, align=True)[0]
     assert columns[:2] == [found.text, found.alternatives[0].text]
     assert len(columns) == 3 and columns[2].count("→") == len(found.alignment.links)
+    Path("one.txt").write_text("\n")
+    assert say(run, capsys, "one.txt", "--best", "2", "--align").out == "\t\t\n"
 
 
 def test_json_tells_everything(run, session, capsys):
@@ -108,6 +110,20 @@ def test_json_tells_everything(run, session, capsys):
     assert first["score"] == pytest.approx(found.score)
     assert len(first["alternatives"]) == 1 and len(first["alignment"]["weights"]) == len(found.tokens)
     assert (second["line"], second["text"], second["tokens"]) == (2, "", [])
+    assert second["score"] is None and "error" not in second
+
+
+def test_json_tells_a_refused_line_from_an_empty_one(run, capsys, monkeypatch):
+    typed(monkeypatch, b"\nab\xff\n")
+    empty, refused = map(json.loads, say(run, capsys, "--json", code=LimitError.exit_code).out.splitlines())
+    assert "error" not in empty and refused["error"] == "byte 2 is not UTF-8: convert it"
+    assert empty["log_probability"] is None and refused["score"] is None
+
+
+def test_a_line_that_is_too_long_stays_so_where_a_return_stands_at_its_limit():
+    long = b"a" * command.MOST_BYTES
+    read = list(command.lines(io.BytesIO(long + b"\rmore\n" + long + b"\r\nb\r\nc\r")))
+    assert list(map(len, read)) == [len(long) + 1, len(long) + 1, 1, 2]
 
 
 def test_a_reference_scores(run, session, capsys):
@@ -123,8 +139,8 @@ def test_a_reference_scores(run, session, capsys):
     said = say(run, capsys, "lines.txt", "--by-length", code=ConfigError.exit_code)
     assert "give a --reference" in said.err and said.out == ""
     Path("right.txt").write_text("abc\n")
-    said = say(run, capsys, "lines.txt", "--reference", "right.txt", code=LimitError.exit_code)
-    assert said.out == "" and "1 lines for 2 translations" in said.err  # told before the work, not after it
+    said = say(run, capsys, "lines.txt", "--reference", "right.txt", code=FileFormatError.exit_code)
+    assert said.out == "" and "right.txt: 1 lines, but lines.txt has 2" in said.err  # told before the work
 
 
 def test_a_score_is_of_the_text_that_the_tokenizer_writes():
@@ -153,8 +169,8 @@ def test_references_have_the_lines_of_the_source(run, capsys, monkeypatch):
     Path("right.txt").write_text("a\u2028bc\r\ncba")
     assert say(run, capsys, "lines.txt", "--reference", "right.txt").err.startswith("BLEU ")
     Path("right.txt").write_text("")
-    said = say(run, capsys, "lines.txt", "--reference", "right.txt", code=LimitError.exit_code)
-    assert "right.txt: 0 lines for 2 translations" in said.err
+    said = say(run, capsys, "lines.txt", "--reference", "right.txt", code=FileFormatError.exit_code)
+    assert "right.txt: 0 lines, but lines.txt has 2" in said.err
 
 
 def test_a_prompt_where_a_person_types(run, session, capsys, monkeypatch):

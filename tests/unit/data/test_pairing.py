@@ -192,6 +192,15 @@ def test_bad_codes_are_refused(tmp_path, lines, rule):
 def test_missing_codes_are_named(tmp_path):
     with pytest.raises(InputMissingError, match="no such file"):
         Codes(tmp_path / "codes")
+    with pytest.raises(InputMissingError, match="a folder"):
+        Codes(tmp_path)
+
+
+def test_a_word_without_an_end_is_refused(tmp_path):
+    codes = Codes(write_codes(tmp_path, "#version: 0.2", "x x"))
+    assert codes.apply("a " + "x" * 1_000).count("xx@@") == 499
+    with pytest.raises(LimitError, match="a word of 1,001 characters"):
+        codes.apply("a " + "x" * 1_001 + " b")
 
 
 PARTS = {"train": "train", "valid": "val", "test.2016": "test_2016_flickr"}

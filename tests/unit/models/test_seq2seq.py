@@ -72,6 +72,19 @@ def test_padding_of_the_target_does_not_count_wherever_it_stands(preset):
 
 
 @pytest.mark.parametrize("preset", PAIRS)
+def test_nothing_goes_on_behind_padding(preset):
+    model, (source_BM, target_BL) = tiny(preset), pairs()
+    state, real_BL = model.start(source_BM), torch.ones_like(target_BL, dtype=torch.bool)
+    model.decode(target_BL, state, padding_BL=real_BL)
+    model.step(target_BL[:, :1], state)
+    real_BL[1, -1] = False
+    state = model.start(source_BM)
+    model.decode(target_BL, state, padding_BL=real_BL)
+    with pytest.raises(ConfigError, match="ends in padding"):
+        model.step(target_BL[:, :1], state)
+
+
+@pytest.mark.parametrize("preset", PAIRS)
 def test_steps_equal_teacher_forcing_however_cut_and_select_permutes(preset):
     model, (source_BM, target_BL) = tiny(preset), pairs()
     whole = model(source_BM, target_BL, source_padding_BM=REAL)

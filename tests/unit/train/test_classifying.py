@@ -80,6 +80,9 @@ def test_rows_are_padded_behind_between_end_tokens_and_cut(folder):
     assert real.sum(1).tolist() == [len(row), 5] and bool(real[1, :5].all())
     with pytest.raises(LimitError, match=r"run\.length: 2 leaves no room"):
         encode_rows(task.tokenizer, [text], 2)
+    for blank in ("", " \t"):
+        with pytest.raises(LimitError, match="sentence 1 has no word"):
+            encode_rows(task.tokenizer, [text, blank])
 
 
 def test_how_many_sentences_are_cut_is_told(folder):
@@ -275,7 +278,7 @@ def test_what_cannot_be_read_or_says_nothing_is_told_before_training(folder, tmp
     assert classifying(tmp_path, tokenizer="characters").judge  # its letters are those of all parts
     with pytest.raises(LimitError, match="sentence 0: character 'ŕ'"):
         Classifying(data(tmp_path), TOY, known)
-    with pytest.raises(LimitError, match="sentence 1 has no token"):
+    with pytest.raises(LimitError, match="sentence 1 has no word"):
         encode_rows(known, ["film", ""])
 
 
