@@ -198,10 +198,9 @@ class Page:
         heads = sorted({m.heads for m in mixers if isinstance(m, spec.Attention)})
         kinds = sorted({str(p.dtype).removeprefix("torch.") for p in parameters})
         threads = torch.get_num_threads()
-        step = session.step
         return [
             ["model", str(session.path) if session.path else "not saved"],
-            ["step", "unknown" if step is None else f"{step:,}"],
+            *([] if session.step is None else [["step", f"{session.step:,}"]]),
             ["parameters", f"{sum(p.numel() for p in parameters):,}"],
             ["layers", " + ".join(map(str, self.specimen.layers))],
             ["heads", ", ".join(map(str, heads)) or "none"],
