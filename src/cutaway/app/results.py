@@ -175,7 +175,8 @@ def judge(expected: Expected, results: list[SeedResult], value: float) -> Verdic
         room = max(spread, expected.tolerance)
         agrees = abs(value - mean) <= room
         words = "agrees with" if agrees else "DIFFERS from"
-        said = f"{value:.4f} {words} {mean:.4f} ± {room:.4f} {unit} of {len(values)} committed seeds"
+        seeds = f"{len(values)} committed seed{'s' * (len(values) > 1)}"
+        said = f"{value:.4f} {words} {mean:.4f} ± {room:.4f} {unit} of {seeds}"
     else:
         assert expected.published is not None
         worse = value - expected.published if expected.better == "less" else expected.published - value
