@@ -97,8 +97,14 @@ class Child:
         self.close()
 
 
-def take_turns(children: list[Child], rounds: int, count: int) -> None:
-    """A B C A B C ...: every child is measured for `count` calls in each of `rounds` rounds."""
+def take_turns(children: list[Child], rounds: int, count: int, uncounted: int = 0) -> None:
+    """A B C A B C ...: every child is measured for `count` calls in each of `rounds` rounds.
+
+    `uncounted` calls come before these in each turn: they bring back what the system has taken from a process
+    that waited, as pages of its libraries and of a mapped model.
+    """
     for _ in range(rounds):
         for child in children:
+            if uncounted:
+                child.call(uncounted)
             child.measure(count)
