@@ -184,10 +184,14 @@ def test_committed_seeds_are_drawn(recipe, members, draw, tmp_path, monkeypatch)
     monkeypatch.setattr(figure, "HERE", tmp_path)
     for name in members:
         for seed in (1, 2):
-            write_result(tmp_path / name / "results", replace(RESULT, recipe=name, seed=seed))
+            figures = RESULT.figures | {"validation_head": 1.25}
+            made = replace(RESULT, recipe=name, seed=seed, figures=figures)
+            write_result(tmp_path / name / "results", made)
         (tmp_path / name / RECIPE).touch()
     lines = drawn_lines(monkeypatch, lambda: getattr(figure, draw)(tmp_path / "made" / "a.svg"))
     assert sum(map(len, lines)) == 2 * len(members) * (1 if recipe == "bert-small" else len(RESULT.curve))
+    if recipe == "shakespeare-rnn":  # the last of the curve is of the whole text, the others of its head
+        assert {line[-1] for line in lines} == {1.25}
     assert is_picture(tmp_path / "made" / "a.svg")
 
 
