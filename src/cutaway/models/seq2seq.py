@@ -64,9 +64,9 @@ class Seq2Seq(Pair):
         `padding_BL` is True where a token is real; a convolutional writer wants none within a row. Raises
         ConfigError for a state that has padding at its end, as what recurrent layers hold there is of no use.
         """
-        if state.closed:
+        if state.ends_B is not None and not bool(state.ends_B.all()):
             raise ConfigError("the target so far ends in padding, and cannot go on: start again")
-        state.closed = padding_BL is not None and not bool(padding_BL[:, -1].all())
+        state.ends_B = None if padding_BL is None else padding_BL[:, -1]
         tap = standing(self, tap).at("decoder")
         L, device = target_BL.size(1), target_BL.device
         positions = state.positions(L, device) if padding_BL is None else places(L, padding_BL, device)

@@ -34,7 +34,7 @@ def attend(
         mix_BHLK, packed = attend_blocked(q_BHLK, share(k_BGMK, heads), share(v_BGME, heads), scale, keep)
         if tap.wants("scores"):
             tap("scores", score(q_BHLK, k_BGMK, mask, scale, None))
-        if tap.wants("pattern"):
+        if keep:
             tap("pattern", unpack(packed, q_BHLK.size(2)))
         return mix_BHLK
     if open_is_faster(q_BHLK, k_BGMK):

@@ -90,7 +90,7 @@ class State:
         self.cross = [MemoryCache() for _ in range(layers)]
         self.start_B = start_B
         self.length = 0
-        self.closed = False  # whether it ends in padding, behind which a `Seq2Seq` cannot go on
+        self.ends_B: Tensor | None = None  # where padding was given, whether a row ends in a real token
         self.memory_BMD: Tensor | None = None
         self.memory_padding_BM: Tensor | None = None
         self.together = (

@@ -166,9 +166,9 @@ def encode_rows(tokenizer: Tokenizer, texts: Sequence[str], length: int | None =
         raise LimitError(f"run.length: {length} leaves no room for a sentence; take at least 3")
     named = (Document(f"sentence {number}", text) for number, text in enumerate(texts))
     rows = between_borders(tokenizer, tokenizer.encode_documents(named), length)
-    said = (bool(text.strip()) and len(row) > 0 for text, row in zip(texts, rows, strict=True))
-    if empty := [number for number, told in enumerate(said) if not told]:
-        raise LimitError(f"sentence {empty[0]} has no word: give a sentence")
+    for number, (text, row) in enumerate(zip(texts, rows, strict=True)):
+        if not text.strip() or not len(row):
+            raise LimitError(f"sentence {number} has no word: give a sentence")
     return rows
 
 

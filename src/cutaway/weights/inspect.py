@@ -20,7 +20,7 @@ from cutaway.weights.pickled import check_not_pickled, refuse_pickled_folder
 from cutaway.weights.run import NAME, list_checkpoints, step_of
 from cutaway.weights.safe import DTYPES, Header, read_header
 from cutaway.weights.shards import read_shard_headers
-from cutaway.weights.single_file import beginning
+from cutaway.weights.single_file import beginning, is_gguf
 
 SHOWN = 8  # of the items of a list
 JSON_NUMBERS = 2**53  # beyond, other readers of JSON round
@@ -105,7 +105,7 @@ def inspect(path: str | Path) -> Description:
 def inspect_file(path: Path) -> Description:
     """`inspect` of a single file, known by its first bytes, its name and its size."""
     first = beginning(path)
-    if first[:4] == b"GGUF" or path.suffix == ".gguf":
+    if is_gguf(path, first):
         return describe_gguf(read_gguf(path))
     if first[8:] == b"{" or path.suffix == ".safetensors":
         return described(path, {path: read_header(path)}, {})

@@ -26,7 +26,7 @@ def recognise(path: str | Path) -> Gguf | llama2c.Llama2c:
     """
     path = Path(path)
     first = beginning(path)
-    if first[:4] == MAGIC or path.suffix == ".gguf":
+    if is_gguf(path, first):
         return read_gguf(path)
     if path.suffix == ".safetensors" or first[8:] == b"{":
         raise FileFormatError(path, "holds tensors, but not what to do with them: give the folder it is from")
@@ -74,6 +74,11 @@ def vocabulary_beside(path: Path) -> Path:
     if len(found) != 1:
         raise InputMissingError(f"{path}: its vocabulary is another file; put it beside as {VOCABULARY}")
     return found[0]
+
+
+def is_gguf(path: Path, first: bytes) -> bool:
+    """Whether a file that begins so is to be read as GGUF: a damaged one is known by its name."""
+    return first[:4] == MAGIC or path.suffix == ".gguf"
 
 
 def beginning(path: Path) -> bytes:
