@@ -1,9 +1,8 @@
 """What `cutaway.load` returns: a model, its tokenizer, and what one does with the two.
 
-B batch   L position   E tokens of a text that are scored
+B batch   D width
 """
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,11 @@ from torch import Tensor
 
 from cutaway import spec
 from cutaway.allocator import keep_large_buffers
-from cutaway.data.batches import evaluation_windows
 from cutaway.data.chat import encode_chat
 from cutaway.data.pairing import Codes, Lowering
 from cutaway.data.template import Message
 from cutaway.data.tokenizer import Tokenizer
-from cutaway.errors import ConfigError, LimitError
+from cutaway.errors import ConfigError
 from cutaway.generate import Completion, complete, stream
 from cutaway.generate.compiled import compile_steps
 from cutaway.generate.complete import stream_after
@@ -28,30 +26,14 @@ from cutaway.generate.embed import embed
 from cutaway.generate.fill import Guess, fill
 from cutaway.generate.sample import chosen
 from cutaway.generate.translate import BEAM, Translation, Translator
-from cutaway.models import AnyModel, Recurrence, Single
+from cutaway.models import AnyModel
+from cutaway.study.score import Loss, loss_of
 from cutaway.train.classifying import class_chances
-from cutaway.train.loss import Batch, token_losses
 from cutaway.weights.export import save_pretrained
 from cutaway.weights.loading import read_any
 from cutaway.weights.peft import read_adapter, save_adapter
 
-TOKENS_AT_ONCE = 8_192
 DEFAULT_TOKENS = 128
-
-
-@dataclass(frozen=True)
-class Loss:
-    """How well a text is predicted, every token after the first scored once.
-
-    `nats` is the mean over `count` tokens, `bits_per_byte` their sum over the bytes they stand for.
-    `tokens_E` and `nats_E` say it token by token, where that was asked for.
-    """
-
-    nats: float
-    bits_per_byte: float
-    count: int
-    tokens_E: Tensor | None = None
-    nats_E: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +41,8 @@ class Session:
     """A model in evaluation mode and its tokenizer.
 
     `length` is the training length and `step` the number of steps the weights took, None where unknown.
-    `labels` are the names of the classes that it sorts into, `template` renders conversations.
+    `labels` are the names of the classes that it sorts into, `template` renders conversations, `pool` is how
+    an encoder of sentences makes one vector of a text.
     """
 
     model: AnyModel
@@ -69,6 +52,7 @@ class Session:
     step: int | None = None
     labels: tuple[str, ...] = ()
     template: str | None = None
+    pool: str = "mean"
 
     @property
     def spec(self) -> spec.Model:
@@ -188,15 +172,21 @@ class Session:
     def embed(
         self,
         texts: str | Sequence[str],
-        pool: str = "mean",
+        pool: str | None = None,
         normalise: bool = True,
     ) -> Tensor:
         """A vector for each text, (B, D), or (D,) for one: the mean of the last vectors, or with pool="cls"
-        the first. Of a text longer than `length` the beginning counts; raises as `generate.embed` does.
+        the first, None as the model's folder says. Of a text longer than `length` the beginning counts;
+        raises as `generate.embed` does.
         """
         asked = [texts] if isinstance(texts, str) else list(texts)
         found_BD = embed(
-            self.model, self.tokenizer, asked, pool=pool, normalise=normalise, length=self.length
+            self.model,
+            self.tokenizer,
+            asked,
+            pool=self.pool if pool is None else pool,
+            normalise=normalise,
+            length=self.length,
         )
         return found_BD[0] if isinstance(texts, str) else found_BD
 
@@ -231,7 +221,9 @@ class Session:
         was not trained on labelled sentences.
         """
         if not self.labels or self.tokenizer is None:
-            raise ConfigError("classes: this model was not trained on labelled sentences (data Labelled)")
+            raise ConfigError(
+                "classes: not trained on sentences labelled with classes (one score, a regression, is none)"
+            )
         if len(set(self.labels)) < len(self.labels):
             raise ConfigError("classes: two have one name; tell them apart under id2label in config.json")
         texts = [text] if isinstance(text, str) else list(text)
@@ -240,32 +232,8 @@ class Session:
         return found[0] if isinstance(text, str) else found
 
     def loss(self, text: str, per_token: bool = False) -> Loss:
-        """How well the model predicts a text: windows of the training length that share nothing.
-
-        Raises LimitError for a text of fewer than two tokens, ConfigError for a model that predicts no next
-        token.
-        """
-        if not isinstance(self.model, Single | Recurrence) or self.model.sees != "past":
-            raise ConfigError("the loss of a text needs a model that predicts the next token of one")
-        tokens = self.tokenizer.encode(text)
-        if len(tokens) < 2:
-            raise LimitError(f"{len(tokens)} tokens: a loss needs at least 2, give more text")
-        length = self.length or len(tokens) - 1
-        device = next(self.model.parameters()).device
-        losses = [
-            token_losses(
-                self.model,
-                Batch((torch.from_numpy(inputs).to(device),), torch.from_numpy(targets).to(device)),
-            )
-            for inputs, targets in evaluation_windows(tokens, length, max(1, TOKENS_AT_ONCE // length))
-        ]
-        nats_E = torch.cat([loss_BL.flatten() for loss_BL in losses]).cpu()
-        total, scored = float(nats_E.double().sum()), len(self.tokenizer.decode_bytes(tokens[1:]))
-        bits = total / math.log(2) / scored if scored else math.nan
-        found = Loss(total / len(nats_E), bits, len(nats_E))
-        if not per_token:
-            return found
-        return Loss(found.nats, found.bits_per_byte, found.count, torch.from_numpy(tokens[1:]), nats_E)
+        """How well the model predicts a text, windows of the training length; raises as `loss_of` does."""
+        return loss_of(self.model, self.tokenizer, text, length=self.length, per_token=per_token)
 
 
 def load(
@@ -293,4 +261,5 @@ def load(
     known: Any = found.tokenizer
     if found.recipe is not None and isinstance(found.recipe.data, spec.Parallel) and found.recipe.data.lower:
         known = Lowering(known.inner)
-    return Session(found.model, known, found.length, found.path, found.step, found.labels, found.template)
+    path, step, labels = found.path, found.step, found.labels
+    return Session(found.model, known, found.length, path, step, labels, found.template, found.pool)

@@ -12,6 +12,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 import cutaway
 from cutaway.errors import ConfigError
+from cutaway.study import trace
 from tests.parity.checkpoints import CASES, Case, redraw, save
 
 NAMES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh", *(f"##{letter}" for letter in "abcdefgh")]
@@ -137,3 +138,19 @@ def test_loading_opens_no_socket_and_imports_no_transformers(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[] []"
+
+
+@torch.no_grad()
+def test_a_loss_reads_what_the_tokenizer_puts_in_front_of_a_text(tmp_path):
+    theirs, pieces, path = folder("llama", tmp_path)
+    read = pieces("hed a bad cab", return_tensors="pt")["input_ids"][:, :-1]  # without [SEP] behind it
+    session = cutaway.load(path)
+    found = session.loss("hed a bad cab", per_token=True)
+    assert (
+        read[0, 0] == 2
+        and found.tokens_E.tolist() == read[0, 1:].tolist()
+        and found.count == len(read[0]) - 1
+    )
+    assert found.nats == pytest.approx(theirs(read, labels=read).loss.item(), abs=1e-5)
+    seen = trace(session, "hed a bad cab", "logits")["logits"]
+    assert (seen - theirs(read).logits).abs().max() < 1e-4

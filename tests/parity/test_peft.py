@@ -172,6 +172,17 @@ def rewritten(folder: Path, **changed) -> None:
         ({"alpha_pattern": {"(a+)+$": 3}}, "is no plain name"),
         ({"lora_alpha": "8"}, "lora_alpha"),
         ({"lora_dropout": 1.0}, "lora_dropout: 1.0 must be less than 1"),
+        ({"r": 8}, "r: 8, but layers.0"),
+        (
+            {"rank_pattern": {"q_proj": 7}},
+            "r: 7, but layers.0.self_attn.q_proj has an adapter of rank 2",
+        ),
+        ({"rank_pattern": {"q_proj": "7"}}, "rank_pattern: must be a table of numbers"),
+        ({"target_modules": ["k_proj"]}, "is not among them, but has an adapter"),
+        ({"target_modules": [3]}, "target_modules: must be a list"),
+        ({"layers_to_transform": [0]}, "layers_to_transform: layers.1"),
+        ({"layers_to_transform": 1}, "layers_to_transform: layers.0"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save: the weights hold nothing of 'lm_head'"),
     ],
 )
 def test_what_an_adapter_does_that_is_not_built_is_refused(changed, said, made):
@@ -180,6 +191,21 @@ def test_what_an_adapter_does_that_is_not_built_is_refused(changed, said, made):
     with pytest.raises(FileFormatError) as refused:
         load(base, adapter=folder)
     assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"target_modules": ".*_proj"}, {"layers_to_transform": [1, 0]}, {"target_modules": None}]
+)
+def test_the_same_asked_in_other_words(changed, made):
+    base, folder, session = made
+    rewritten(folder, **changed)
+    read = torch.arange(12)[None]
+    assert torch.equal(load(base, adapter=folder).model(read), session.model(read))
+
+
+def test_an_adapter_alone_is_no_model(made):
+    with pytest.raises(InputMissingError, match="holds an adapter, no model; load what it belongs to"):
+        load(made[1])
 
 
 @pytest.mark.parametrize("damage", ["shape", "half", "name", "type", "embedding", "none"])

@@ -136,7 +136,7 @@ class Talk:
                 print(piece, end="", flush=True)
         except KeyboardInterrupt:
             pass
-        except LimitError as problem:  # the conversation has become too long
+        except (LimitError, ConfigError) as problem:  # too long, or the template refuses what was said
             self.undo()
             return warn(f"{problem}; the message is taken back, /clear begins anew")
         print()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway import spec
-from cutaway.data.begin import source_ids, target_tokenizer, template_ids
+from cutaway.data.begin import front_ids, source_ids, target_tokenizer, template_ids
 from cutaway.errors import ConfigError, LimitError
 
 Inputs = Any  # text, token ids, a list of either, a tensor; for an encoder-decoder a pair of those
@@ -99,11 +99,14 @@ def ids(studied: Subject, inputs: Inputs) -> Tensor:
 
 def text_ids(plan: spec.Model, tokenizer: Any, text: str, length: int | None = None) -> np.ndarray:
     """The ids of a text, at most `length`: a model that sees all reads it as a whole, as `fill` and `embed`
-    have it.
+    have it, one that sees the past behind what the tokenizer puts in front of a text, as `generate` has it.
     """
     if isinstance(plan, spec.Single) and plan.stack.sees == "all":
         return template_ids(tokenizer, text, length)
-    return tokenizer.encode(text)[:length]
+    ids = tokenizer.encode(text)
+    if isinstance(plan, spec.Single | spec.Recurrence) and len(ids):
+        ids = np.concatenate([np.array(front_ids(tokenizer), ids.dtype), ids])
+    return ids[:length]
 
 
 def as_source(studied: Subject, inputs: Inputs) -> Inputs:

@@ -3,6 +3,7 @@
 config.json, generation_config.json   of the family that says what the spec says
 model.safetensors                      in that family's layout and names
 tokenizer.json, tokenizer_config.json  and, of a folder that was loaded, its other tokenizer files
+modules.json, 1_Pooling/config.json    where that was an encoder of sentence-transformers'
 chat_template.jinja                    where the model came with one
 README.md                              the model card; of a run also its recipe.toml
 manifest.json                          sizes and checksums, as in every folder that Cutaway writes
@@ -25,6 +26,7 @@ from cutaway.weights.keys import write_keys
 from cutaway.weights.published import publish
 from cutaway.weights.run import NAME
 from cutaway.weights.safe import NAMES, put_tensors
+from cutaway.weights.sentences import describing
 
 LENGTH = 2048  # positions, where nobody knows how many a model was trained with
 CONFIG, GENERATION, WEIGHTS, CARD = "config.json", "generation_config.json", "model.safetensors", "README.md"
@@ -81,7 +83,9 @@ def save_pretrained(
                 told = json.dumps(table, indent=2, ensure_ascii=False) + "\n"
                 (beside / name).write_text(told, encoding="utf-8")
         for file in files:
-            shutil.copyfile(file, beside / file.name)
+            copy = beside / file.relative_to(origin or file.parent)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, copy)
         if not files and tokenizer is not None:
             (beside / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
         if not files and template is not None:
@@ -110,13 +114,15 @@ def came_from_folder(origin: Path | None) -> bool:
 
 
 def carried(origin: Path | None) -> tuple[list[Path], dict[str, Any]]:
-    """The tokenizer's files of a Hugging Face folder and the token ids that its config names."""
+    """The tokenizer's files of a Hugging Face folder, those of a sentence encoder, and the token ids that its
+    config names.
+    """
     if origin is None or not came_from_folder(origin):
         return [], {}
     table = read_object(origin / CONFIG)
     keys = [f"{name}_token_id" for name in IDS]
     files = [origin / name for name in TOKENIZER_FILES if (origin / name).is_file()]
-    return files, {key: table[key] for key in keys if key in table}
+    return files + describing(origin), {key: table[key] for key in keys if key in table}
 
 
 def own_ids(tokenizer: Tokenizer | None) -> dict[str, Any]:

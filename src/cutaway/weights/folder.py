@@ -23,10 +23,10 @@ from cutaway.weights.keys import read_keys
 from cutaway.weights.pickled import refuse_pickled_folder
 from cutaway.weights.run import as_dtype
 from cutaway.weights.safe import read_tensors
+from cutaway.weights.sentences import DEFAULT, read_length, read_pool
 from cutaway.weights.shards import read_shards
 
 CONFIG = "config.json"
-SENTENCES = "sentence_bert_config.json"  # of sentence encoders: to what length they were trained
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -34,7 +34,8 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 class Pretrained:
     """A model as its files have it, in evaluation mode.
 
-    `length` is how many positions it was made for, None where it reads no tokens; `labels` name its classes.
+    `length` is how many positions it was made for, None where it reads no tokens; `labels` name its classes;
+    `pool` is how an encoder's vectors become one.
     `notices` say what of its config was not understood and which tensors were left out.
     """
 
@@ -43,6 +44,7 @@ class Pretrained:
     labels: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     path: Path = Path()
+    pool: str = DEFAULT
 
     @property
     def plan(self) -> spec.Model:
@@ -63,10 +65,9 @@ def read_folder(
     table = read_config(folder / CONFIG)
     file, tensors = folder_tensors(folder)
     found = assemble(table, tensors, file, device=device, dtype=kind, folder=folder)
-    if found.length is None or not (folder / SENTENCES).is_file():
+    if found.length is None:
         return found
-    most = read_config(folder / SENTENCES).optional("max_seq_length") or found.length
-    return replace(found, length=min(found.length, most))
+    return replace(found, length=read_length(folder, found.length), pool=read_pool(folder))
 
 
 def folder_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:

@@ -14,6 +14,7 @@ from cutaway.models import AnyModel
 from cutaway.weights.folder import read_folder
 from cutaway.weights.hub import means_model
 from cutaway.weights.run import check_vocabulary, read_run
+from cutaway.weights.sentences import DEFAULT
 from cutaway.weights.single_file import read_model, read_words, recognise
 
 
@@ -23,7 +24,7 @@ class Loaded:
 
     `tokenizer` is None where the model reads no text, `length` where nobody knows how many positions it was
     trained with, `step` and `recipe` where it is of no run. `path` is what was asked for, `folder` where the
-    weights lie; `notices` say what was not understood.
+    weights lie; `notices` say what was not understood, `pool` how an encoder's vectors become one.
     """
 
     model: AnyModel
@@ -36,6 +37,7 @@ class Loaded:
     template: str | None = None
     recipe: spec.Recipe | None = None
     notices: tuple[str, ...] = ()
+    pool: str = DEFAULT
 
 
 def read_any(
@@ -94,4 +96,5 @@ def load_folder(path: str | Path, device: str | torch.device, dtype: str | torch
         labels=found.labels,
         template=template,
         notices=found.notices,
+        pool=found.pool,
     )

@@ -12,7 +12,6 @@ E rank   D input   V output
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,8 +24,8 @@ from cutaway.models import AnyModel
 from cutaway.models.adapt import A, B, adaptable, adapters, insert, merged_weights, trained
 from cutaway.nn.lora import LowRank
 from cutaway.store import write_folder
-from cutaway.weights.config import Table, read_object
 from cutaway.weights.keys import KeyMap, Row, bare, expand
+from cutaway.weights.peft_config import read_asked
 from cutaway.weights.pickled import check_not_pickled
 from cutaway.weights.published import Published, publish
 from cutaway.weights.safe import put_tensors, read_tensors
@@ -40,19 +39,7 @@ TASKS = {
     "ForConditionalGeneration": "SEQ_2_SEQ_LM",
     "MTModel": "SEQ_2_SEQ_LM",
 }
-# What would change what an adapter computes, or the weights below it: only these values are built.
-BUILT: dict[str, tuple[object, ...]] = {
-    "bias": ("none", None),
-    "init_lora_weights": (True, False, "gaussian", "orthogonal", None),
-}
-_UNREAD = """
-    auto_mapping base_model_name_or_path revision task_type inference_mode target_modules exclude_modules
-    fan_in_fan_out modules_to_save layers_to_transform layers_pattern rank_pattern peft_version megatron_core
-    qalora_group_size ensure_weight_tying eva_config loftq_config runtime_config
-"""
-UNREAD = frozenset(_UNREAD.split())  # what says nothing about the function once the tensors are there
 RENAMED = frozenset(("vit",))
-PLAIN = re.compile(r"\^?[\w.]+")
 
 
 def save_adapter(model: AnyModel, folder: str | Path, *, base: str = "", length: int | None = None) -> Path:
@@ -184,17 +171,15 @@ def read_adapter(model: AnyModel, folder: str | Path) -> None:
         check_not_pickled(folder / PICKLED, (folder / PICKLED).read_bytes()[:9])
     if not path.is_file() or not (folder / CONFIG).is_file():
         raise InputMissingError(f"{folder}: has no {CONFIG} with {WEIGHTS}; give the folder of an adapter")
-    table = Table(read_object(folder / CONFIG), folder / CONFIG)
-    scales, dropout = Scales(table), table.number("lora_dropout", 0.0)
-    if dropout >= 1:
-        raise table.refuse("lora_dropout", f"{dropout} must be less than 1")
-    check_built(table)
+    asked = read_asked(folder / CONFIG)
     keys = published_as(model, LENGTH).family.keys(model.plan)
     own = dict(model.named_parameters())
     rows = {bare(keys, row.theirs): row for row in expand(keys, own)}
     pairs, others = sorted_out(path, read_tensors(path), rows, keys, set(adaptable(model)))
     for name, tensors in pairs.items():
         check_pair(path, name, tensors, [own[each].shape for each in rows[name].ours])
+        asked.check(name.removesuffix(".weight"), rank=tensors[0].size(0))
+    asked.check_whole({name.rpartition(".")[0] for name in others})
     for name, tensor in others.items():
         shapes = [tuple(own[each].shape) for each in rows[name].ours]
         if tuple(tensor.shape) != rows[name].layout.shape(shapes):
@@ -209,49 +194,11 @@ def read_adapter(model: AnyModel, folder: str | Path) -> None:
                 own[each].requires_grad_(True)
         for name, (a_ED, b_VE) in pairs.items():
             row, rank = rows[name], a_ED.size(0)
-            scale = scales.of(name.removesuffix(".weight"), rank)
+            scale = asked.scale(name.removesuffix(".weight"), rank)
             for each, b in zip(row.ours, b_VE.split([own[n].shape[0] for n in row.ours]), strict=True):
-                layer = insert(model, each.removesuffix(".weight"), rank, scale * rank, dropout)
+                layer = insert(model, each.removesuffix(".weight"), rank, scale * rank, asked.dropout)
                 layer.lora_a.copy_(a_ED)
                 layer.lora_b.copy_(b)
-
-
-class Scales:
-    """What each module's product is multiplied with: alpha / rank, or alpha / sqrt(rank) (rank-stabilised,
-    Kalajdzievski 2023), of `alpha_pattern` where that names the module.
-    """
-
-    def __init__(self, table: Table):
-        self.alpha, self.root = table.number("lora_alpha", 8), table.flag("use_rslora", False)
-        table.count("r", 8)
-        found = table.take("alpha_pattern", None) or {}
-        if not isinstance(found, dict) or not all(type(value) in (int, float) for value in found.values()):
-            raise table.refuse("alpha_pattern", "must be a table of numbers")
-        if strange := [name for name in found if not PLAIN.fullmatch(name)]:  # they are run as expressions
-            raise table.refuse("alpha_pattern", f"{strange[0][:80]!r} is no plain name; name the modules")
-        self.patterns: dict[str, float] = {name.removeprefix("^"): value for name, value in found.items()}
-
-    def of(self, module: str, rank: int) -> float:
-        """The factor of one module."""
-        alike = (
-            alpha
-            for name, alpha in self.patterns.items()
-            if module == name or module.endswith(f".{name}") or name.endswith(f".{module}")
-        )
-        return next(alike, self.alpha) / (rank**0.5 if self.root else rank)
-
-
-def check_built(table: Table) -> None:
-    """FileFormatError where an adapter is of another kind, or does what is not built."""
-    if table.take("peft_type", None) != "LORA":
-        raise table.refuse("peft_type", "is not LORA; Cutaway reads low-rank adapters")
-    for key, values in BUILT.items():
-        if table.take(key, values[0]) not in values:
-            told = ", ".join(json.dumps(value) for value in values)
-            raise table.refuse(key, f"{table.values[key]!r} is not built; Cutaway has {told}")
-    for key, value in table.values.items():
-        if key not in table.taken | UNREAD and value not in (None, False, {}, []):
-            raise table.refuse(key, f"{value!r} is not built; save the adapter without it")
 
 
 def sorted_out(

@@ -91,10 +91,7 @@ def find_checkpoint(path: str | Path, step: int | None = None) -> tuple[Path, Pa
             raise ConfigError(f"{path} is a checkpoint already: leave out step {step}, or name the run")
         run, folder = path.resolve().parents[1], path
     else:
-        raise InputMissingError(
-            f"{path}: {'no such folder' if not path.exists() else 'neither a run nor a checkpoint'}; "
-            "give a run directory (with spec.json) or a checkpoint in it (RUN/checkpoints/step-000123)"
-        )
+        raise InputMissingError(no_model(path))
     if folder is None:
         return run, newest_checkpoint(run)
     if not folder.is_dir():
@@ -102,6 +99,17 @@ def find_checkpoint(path: str | Path, step: int | None = None) -> tuple[Path, Pa
         raise InputMissingError(f"{run}: no checkpoint at step {step}; {nearest(str(step), steps)}")
     store.verify_folder(folder)
     return run, folder
+
+
+def no_model(path: Path) -> str:
+    """What is wrong with a path where there is no model, and what to give instead."""
+    if (path / "adapter_config.json").is_file():
+        return f"{path}: holds an adapter, no model; load what it belongs to, with this as `adapter`"
+    return (
+        f"{path}: {'neither a run nor a checkpoint' if path.exists() else 'no such folder'}; "
+        "give a run directory (with spec.json), a checkpoint in it (RUN/checkpoints/step-000123), or a "
+        "Hugging Face folder (with config.json)"
+    )
 
 
 def list_checkpoints(run: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import io
 import sys
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -88,6 +89,22 @@ def test_what_cannot_be_done_changes_nothing(talk, capsys):
     before = list(talk.messages)
     talk.hear("a long message " * 60)
     assert talk.messages == before and "the message is taken back" in capsys.readouterr().err
+
+
+def test_a_message_that_the_template_refuses_is_taken_back(talk, session, capsys):
+    picky = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + TEMPLATE
+    )
+    talk = Talk(replace(session, template=picky), talk.options)
+    talk.hear("hello")
+    before = list(talk.messages)
+    talk.hear("/system be brief")
+    talk.hear("there")
+    told = capsys.readouterr().err
+    assert talk.messages == before and "no system role; the message is taken back" in told
+    talk.hear("/system")
+    talk.hear("there")
+    assert len(talk.messages) == 4 and not capsys.readouterr().err
 
 
 def test_what_is_not_utf_8_is_refused(talk, capsys):
