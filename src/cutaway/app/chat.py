@@ -63,6 +63,7 @@ class Talk:
     system: str = ""
     messages: list[dict[str, str]] = field(default_factory=list)
     answers: int = 0  # how many were asked for: each draws its own random numbers
+    worked: bool = False  # once
 
     def __post_init__(self) -> None:
         self.system = self.options.system
@@ -118,7 +119,9 @@ class Talk:
         self.system = text
 
     def answer(self) -> None:
-        """Write the answer while it comes. What Ctrl-C leaves of it counts; one that fails takes nothing."""
+        """Write the answer while it comes. What Ctrl-C leaves of it counts; one that fails takes nothing, but
+        raises ConfigError where none was given before.
+        """
         told = [{"role": "system", "content": self.system}] if self.system else []
         written: list[str] = []
         self.answers += 1
@@ -138,7 +141,10 @@ class Talk:
             pass
         except (LimitError, ConfigError) as problem:  # too long, or the template refuses what was said
             self.undo()
+            if isinstance(problem, ConfigError) and not self.worked:  # it may refuse whatever is said
+                raise
             return warn(f"{problem}; the message is taken back, /clear begins anew")
+        self.worked = True
         print()
         self.messages.append({"role": "assistant", "content": "".join(written)})
 

@@ -105,6 +105,8 @@ def test_a_message_that_the_template_refuses_is_taken_back(talk, session, capsys
     talk.hear("/system")
     talk.hear("there")
     assert len(talk.messages) == 4 and not capsys.readouterr().err
+    with pytest.raises(ConfigError, match="no system role"):
+        Talk(replace(session, template=picky), replace(talk.options, system="be brief")).hear("hello")
 
 
 def test_what_is_not_utf_8_is_refused(talk, capsys):
