@@ -1,4 +1,5 @@
-"""BLEU against the length of the source, help and captions each alone: the mean and the range of the seeds.
+"""BLEU against the length of the source, help and captions each alone, and of short sentences joined into
+long lines: the mean and the range of the seeds.
 
 python figure.py [DATA RUN [RUN ...]]    (DATA is what prepare.py wrote; each run is measured and kept in
 results/lengths-seed-K.json, from which the figure is drawn, without a run too)
@@ -6,7 +7,9 @@ results/lengths-seed-K.json, from which the figure is drawn, without a run too)
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from statistics import mean
 
 from matplotlib.axes import Axes
@@ -16,6 +19,7 @@ import cutaway as ca
 from cutaway.data import bleu
 from cutaway.data.parallel import read_parallel
 from cutaway.errors import CutawayError, InputMissingError
+from cutaway.session import Session
 from cutaway.spec import Parallel
 from cutaway.spec.read import read_recipe
 from cutaway.spec.recipes import RECIPE
@@ -23,12 +27,15 @@ from cutaway.store import read_object, write_file
 
 RESULTS = Path(__file__).parent / "results"
 KINDS = ("help", "captions")
+JOINED = "{} joined"
+SHORT = range(6, 16)  # words of the sentences that are joined
+COUNTS = (1, 2, 3, 4)  # so many in a line
 FEWEST = 20  # sentences a bucket must have to be drawn
 Rows = list[dict]  # words, sentences, bleu: one for each bucket
 
 
 def measure(data: Path, run: Path) -> dict[str, Rows]:
-    """BLEU by length of what a run writes, for each kind of text."""
+    """BLEU by length of what a run writes, for each kind of text, and of it with short sentences joined."""
     model, found = ca.load(run), {}
     for kind in KINDS:
         test = read_parallel(Parallel(str(data), "en", "de"), f"test_{kind}")
@@ -37,7 +44,20 @@ def measure(data: Path, run: Path) -> dict[str, Rows]:
             {"words": row.bucket, "sentences": row.count, "bleu": row.bleu.score if row.bleu else None}
             for row in rows
         ]
+        found[JOINED.format(kind)] = [
+            measure_joined(model, test.source, test.target, count) for count in COUNTS
+        ]
     return found
+
+
+def measure_joined(model: Session, source: Sequence[str], target: Sequence[str], count: int) -> dict:
+    """BLEU of the same short sentences, `count` in a line: what changes is the length alone."""
+    pairs = [pair for pair in zip(source, target, strict=True) if len(pair[0].split()) in SHORT]
+    Random(0).shuffle(pairs)
+    lines = [pairs[at : at + count] for at in range(0, len(pairs) - count + 1, count)]
+    sources, targets = ([" ".join(pair[side] for pair in line) for line in lines] for side in (0, 1))
+    score = bleu.detokenised(model.translate(sources), targets).score if lines else None
+    return {"words": f"{count} in a line", "sentences": len(lines), "bleu": score}
 
 
 def keep(results: Path, run: Path, found: dict[str, Rows]) -> Path:
@@ -71,14 +91,16 @@ def draw_lengths(results: Path) -> Path:
     seeds = [read_object(path) for path in sorted(results.glob("lengths-seed-*.json"))]
     if not seeds:
         raise InputMissingError(f"{results}: no seed measured yet; run `figure.py DATA RUN [RUN ...]`")
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    sides = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
-    for axes, kind in zip(sides, KINDS, strict=True):
-        draw_kind(axes, kind, seeds)
-    sides[0].set_ylim(bottom=0)  # after both are drawn: they share it
-    sides[0].set_ylabel("BLEU: mean and range of the seeds")
-    sides[0].legend()
-    figure.supxlabel("words of the source (sentences)", fontsize=10)
+    figure = Figure(figsize=(9, 7.5), layout="constrained")
+    grid = figure.subplots(2, 2, sharey=True, width_ratios=(2, 1))
+    for row, name in zip(grid, ("{}", JOINED), strict=True):
+        for axes, kind in zip(row, KINDS, strict=True):
+            draw_kind(axes, name.format(kind), seeds)
+        row[0].set_ylabel("BLEU: mean and range of the seeds")
+    for axes, told in zip(grid[:, 0], ("words of the source", "sentences of 6 to 15 words"), strict=True):
+        axes.set_xlabel(f"{told} (lines)")
+    grid[0, 0].set_ylim(bottom=0)  # after all are drawn: they share it
+    grid[0, 0].legend()
     out = results / "lengths.svg"
     figure.savefig(out, metadata={"Date": None})
     return out

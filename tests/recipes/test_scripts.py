@@ -55,7 +55,9 @@ def test_lengths_are_kept_by_seed_and_drawn_from_all(run, data, tmp_path, monkey
     with pytest.raises(InputMissingError, match=r"no seed measured yet; run `figure\.py DATA RUN"):
         figure.draw_lengths(tmp_path)
     found = figure.measure(data, run)
-    assert [row["sentences"] for row in found["help"]] == [2, 4, 4] and list(found) == ["help", "captions"]
+    assert [row["sentences"] for row in found["help"]] == [2, 4, 4]
+    assert list(found) == ["help", "help joined", "captions", "captions joined"]
+    assert [row["sentences"] for row in found["help joined"]] == [4, 2, 1, 1], "of 6 words and more"
     path = figure.keep(tmp_path, run, found)
     assert path.name == "lengths-seed-3.json" and json.loads(path.read_text()) == {"1-lstm": found}
     path.write_text(json.dumps({"0-other": found, "1-lstm": None}))
@@ -63,13 +65,13 @@ def test_lengths_are_kept_by_seed_and_drawn_from_all(run, data, tmp_path, monkey
     assert json.loads(path.read_text()) == {"0-other": found, "1-lstm": found}, "the others stay"
 
     for kind in found.values():
-        for row, score in zip(kind, (2.0, 4.0, 6.0), strict=True):
+        for row, score in zip(kind, (2.0, 4.0, 6.0, 8.0), strict=False):
             row["bleu"] = score
     other = {kind: [row | {"bleu": row["bleu"] + 2} for row in rows] for kind, rows in found.items()}
     (tmp_path / "lengths-seed-4.json").write_text(json.dumps({"1-lstm": other}))
     path.write_text(json.dumps({"1-lstm": found}))
     monkeypatch.setattr(figure, "FEWEST", 3)
-    assert drawn_lines(monkeypatch, lambda: figure.draw_lengths(tmp_path)) == [[5.0, 7.0]] * 2
+    assert drawn_lines(monkeypatch, lambda: figure.draw_lengths(tmp_path)) == [[5.0, 7.0]] * 2 + [[3.0]] * 2
     assert is_picture(tmp_path / "lengths.svg")
 
 
