@@ -222,7 +222,7 @@ class Session:
         """
         if not self.labels or self.tokenizer is None:
             raise ConfigError(
-                "classes: not trained on sentences labelled with classes (one score, a regression, is none)"
+                "classes: not trained on labelled sentences (data Labelled); one score, a regression, is none"
             )
         if len(set(self.labels)) < len(self.labels):
             raise ConfigError("classes: two have one name; tell them apart under id2label in config.json")
