@@ -3,7 +3,7 @@
 config.json, generation_config.json   of the family that says what the spec says
 model.safetensors                      in that family's layout and names
 tokenizer.json, tokenizer_config.json  and, of a folder that was loaded, its other tokenizer files
-modules.json, 1_Pooling/config.json    where that was an encoder of sentence-transformers'
+modules.json, 1_Pooling/config.json    where that was an encoder of sentence-transformers
 chat_template.jinja                    where the model came with one
 README.md                              the model card; of a run also its recipe.toml
 manifest.json                          sizes and checksums, as in every folder that Cutaway writes
