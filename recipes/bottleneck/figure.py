@@ -91,6 +91,8 @@ def draw_lengths(results: Path) -> Path:
     seeds = [read_object(path) for path in sorted(results.glob("lengths-seed-*.json"))]
     if not seeds:
         raise InputMissingError(f"{results}: no seed measured yet; run `figure.py DATA RUN [RUN ...]`")
+    if not all(JOINED.format(KINDS[0]) in member for seed in seeds for member in seed.values()):
+        raise InputMissingError(f"{results}: measured without the joined sentences; measure all seeds again")
     figure = Figure(figsize=(9, 7.5), layout="constrained")
     grid = figure.subplots(2, 2, sharey=True, width_ratios=(2, 1))
     for row, name in zip(grid, ("{}", JOINED), strict=True):

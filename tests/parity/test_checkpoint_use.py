@@ -11,6 +11,7 @@ import transformers as hf
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 import cutaway
+from cutaway.app.cli import main
 from cutaway.errors import ConfigError
 from cutaway.study import trace
 from tests.parity.checkpoints import CASES, Case, redraw, save
@@ -141,7 +142,7 @@ def test_loading_opens_no_socket_and_imports_no_transformers(tmp_path):
 
 
 @torch.no_grad()
-def test_a_loss_reads_what_the_tokenizer_puts_in_front_of_a_text(tmp_path):
+def test_a_loss_reads_what_the_tokenizer_puts_in_front_of_a_text(tmp_path, capsys):
     theirs, pieces, path = folder("llama", tmp_path)
     read = pieces("hed a bad cab", return_tensors="pt")["input_ids"][:, :-1]  # without [SEP] behind it
     session = cutaway.load(path)
@@ -154,3 +155,6 @@ def test_a_loss_reads_what_the_tokenizer_puts_in_front_of_a_text(tmp_path):
     assert found.nats == pytest.approx(theirs(read, labels=read).loss.item(), abs=1e-5)
     seen = trace(session, "hed a bad cab", "logits")["logits"]
     assert (seen - theirs(read).logits).abs().max() < 1e-4
+    for asked in (["skip", "--at", "blocks.0"], ["switch-off"]):
+        assert main(["study", asked[0], "-m", str(path), "hed a bad cab", *asked[1:]]) == 0
+    assert f"{found.nats:.4f}" in capsys.readouterr().out

@@ -62,6 +62,13 @@ def test_what_is_not_built_is_refused_when_it_is_asked_for(kinds, said, name, tm
     assert ("Dense" in kinds) != (session.save_pretrained(tmp_path / "b") / "modules.json").is_file()
 
 
+def test_the_mean_where_nothing_else_is_said(tmp_path):
+    _, _, path = folder("bert", tmp_path)
+    mean = cutaway.load(path).embed(TEXTS)
+    describe(path, "Transformer", "Pooling", "Dropout", word_embedding_dimension=16)
+    assert torch.equal(cutaway.load(path).embed(TEXTS), mean)
+
+
 def test_files_that_are_damaged_are_named(tmp_path):
     _, _, path = folder("bert", tmp_path)
     describe(path, "Transformer", "Pooling", **OLD)

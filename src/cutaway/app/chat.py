@@ -106,8 +106,11 @@ class Talk:
         """Answer another last message."""
         if not text or not self.messages:
             return warn("/edit TEXT answers TEXT in place of the last message")
+        before = list(self.messages)
         self.undo()
         self.say(text)
+        if len(self.messages) < len(before):  # what failed takes nothing
+            self.messages[:] = before
 
     def undo(self) -> None:
         """Take the last message and its answer back."""

@@ -37,9 +37,11 @@ class Look:
 
     def scored(self, session: Any) -> list[int]:
         """The tokens whose loss is told."""
-        if self.target is None:
-            return session.tokenizer.encode(self.text).tolist()
         from cutaway.data.begin import begin_token, target_tokenizer
+        from cutaway.study.subject import text_ids
+
+        if self.target is None:
+            return text_ids(session.spec, session.tokenizer, self.text).tolist()
 
         written = target_tokenizer(session.tokenizer).encode(self.target)
         return [begin_token(session.tokenizer), *written.tolist()]

@@ -179,7 +179,7 @@ def read_adapter(model: AnyModel, folder: str | Path) -> None:
     for name, tensors in pairs.items():
         check_pair(path, name, tensors, [own[each].shape for each in rows[name].ours])
         asked.check(name.removesuffix(".weight"), rank=tensors[0].size(0))
-    asked.check_whole({name.rpartition(".")[0] for name in others})
+    asked.check_whole(*({name.rpartition(".")[0] for name in names} for names in (others, rows)))
     for name, tensor in others.items():
         shapes = [tuple(own[each].shape) for each in rows[name].ours]
         if tuple(tensor.shape) != rows[name].layout.shape(shapes):

@@ -21,11 +21,10 @@ BUILT: dict[str, tuple[object, ...]] = {
 _UNREAD = """
     auto_mapping base_model_name_or_path revision task_type inference_mode exclude_modules fan_in_fan_out
     layers_pattern peft_version megatron_core qalora_group_size ensure_weight_tying eva_config loftq_config
-    runtime_config
+    runtime_config layers_to_transform
 """
 UNREAD = frozenset(_UNREAD.split())  # what says nothing about the function once the tensors are there
 PLAIN = re.compile(r"\^?[\w.]+")
-LAYER = re.compile(r"\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class Asked:
     """The product of a module's A and B is multiplied by alpha / rank, or, where `root` (rank-stabilised,
     Kalajdzievski 2023), by alpha / sqrt(rank); `alphas` and `ranks` are those of single modules.
 
-    `modules` and `layers` are None where the file does not list them; `whole` are the modules that are saved
-    as they are.
+    `ranks` is None where expressions say them, `modules` where the file does not list them; `whole` are
+    modules that are saved as they are, if the model has them.
     """
 
     table: Table
@@ -43,9 +42,8 @@ class Asked:
     rank: int
     root: bool
     alphas: Mapping[str, float]
-    ranks: Mapping[str, int]
+    ranks: Mapping[str, int] | None
     modules: tuple[str, ...] | None
-    layers: tuple[int, ...] | None
     whole: tuple[str, ...]
 
     def scale(self, module: str, rank: int) -> float:
@@ -54,22 +52,21 @@ class Asked:
 
     def check(self, module: str, rank: int) -> None:
         """FileFormatError where the weights have an adapter, or one of a rank, that was not asked for."""
-        wanted = meant(self.ranks, module, self.rank)
+        wanted = rank if self.ranks is None else meant(self.ranks, module, self.rank)
         if rank != wanted:
             raise self.table.refuse("r", f"{wanted}, but {module} has an adapter of rank {rank}")
         if self.modules is not None and not any(same(name, module) for name in self.modules):
             raise self.table.refuse("target_modules", f"{module} is not among them, but has an adapter")
-        layer = LAYER.search(f".{module}.")
-        if self.layers is not None and (layer is None or int(layer[1]) not in self.layers):
-            raise self.table.refuse(
-                "layers_to_transform", f"{module} is of none of these, but has an adapter"
-            )
 
-    def check_whole(self, modules: Iterable[str]) -> None:
-        """FileFormatError where a module that was to be saved as it is does not stand in the weights."""
-        known = tuple(modules)
+    def check_whole(self, saved: Iterable[str], model: Iterable[str]) -> None:
+        """FileFormatError where a module of the model that was to be saved whole is not among the `saved`, of
+        which the weights hold something.
+        """
+        saved, model = tuple(saved), tuple(model)  # both are read once for each name
         for name in self.whole:
-            if not any(same(name, module) for module in known):
+            if any(within(name, module) for module in model) and not any(
+                within(name, module) for module in saved
+            ):
                 raise self.table.refuse(
                     "modules_to_save", f"the weights hold nothing of {name!r}; save the adapter with it"
                 )
@@ -83,41 +80,46 @@ def read_asked(path: Path) -> Asked:
     dropout = table.number("lora_dropout", 0.0)
     if dropout >= 1:
         raise table.refuse("lora_dropout", f"{dropout} must be less than 1")
-    layers = table.take("layers_to_transform", None)
+    ranks, alphas = pattern(table, "rank_pattern", (int,)), pattern(table, "alpha_pattern", (int, float))
+    if not plain(alphas):
+        strange = next(name for name in alphas if not PLAIN.fullmatch(name))
+        raise table.refuse("alpha_pattern", f"{strange[:80]!r} is no plain name; name the modules")
     asked = Asked(
         table=table,
         dropout=dropout,
         alpha=table.number("lora_alpha", 8),
         rank=table.count("r", 8),
         root=table.flag("use_rslora", False),
-        alphas=pattern(table, "alpha_pattern", (int, float)),
-        ranks=pattern(table, "rank_pattern", (int,)),
-        modules=listed(table, "target_modules", str, spelled=True),
-        layers=(layers,) if type(layers) is int else listed(table, "layers_to_transform", int),
-        whole=listed(table, "modules_to_save", str) or (),
+        alphas=alphas,
+        ranks=ranks if plain(ranks) else None,  # the tensors say it too
+        modules=listed(table, "target_modules", spelled=True),
+        whole=listed(table, "modules_to_save") or (),
     )
     check_built(table)
     return asked
 
 
-def listed(table: Table, key: str, kind: type, spelled: bool = False) -> tuple[Any, ...] | None:
-    """A list of one kind, None where there is none, or, if it may be `spelled` so, an expression for it."""
+def listed(table: Table, key: str, spelled: bool = False) -> tuple[str, ...] | None:
+    """A list of names, None where there is none, or, if it may be `spelled` so, an expression for them."""
     found = table.take(key, None)
     if found is None or (spelled and isinstance(found, str)):
         return None
-    if not isinstance(found, list) or not all(type(value) is kind for value in found):
-        raise table.refuse(key, f"must be a list, each of it a {kind.__name__}")
+    if not isinstance(found, list) or not all(type(value) is str for value in found):
+        raise table.refuse(key, "must be a list of names")
     return tuple(found)
 
 
 def pattern(table: Table, key: str, kinds: tuple[type, ...]) -> dict[str, Any]:
-    """A number for each module named; FileFormatError for names that peft would run as expressions."""
+    """A number for each module named, or for each expression, as peft reads these names."""
     found = table.take(key, None) or {}
     if not isinstance(found, dict) or not all(type(value) in kinds for value in found.values()):
         raise table.refuse(key, "must be a table of numbers")
-    if strange := [name for name in found if not PLAIN.fullmatch(name)]:
-        raise table.refuse(key, f"{strange[0][:80]!r} is no plain name; name the modules")
-    return {name.removeprefix("^"): value for name, value in found.items()}
+    return found
+
+
+def plain(names: Iterable[str]) -> bool:
+    """Whether all are names of modules, and none is an expression."""
+    return all(PLAIN.fullmatch(name) for name in names)
 
 
 def meant(table: Mapping[str, float], module: str, default: float) -> float:
@@ -126,8 +128,14 @@ def meant(table: Mapping[str, float], module: str, default: float) -> float:
 
 
 def same(name: str, module: str) -> bool:
-    """Whether a name means a module: its own, the end of it, or with more in front."""
-    return module == name or module.endswith(f".{name}") or name.endswith(f".{module}")
+    """Whether a name means a module: its own, with more in front, or, without ^, the end of it."""
+    whole = name.removeprefix("^")
+    return module == whole or whole.endswith(f".{module}") or (whole == name and module.endswith(f".{name}"))
+
+
+def within(name: str, module: str) -> bool:
+    """Whether a module is one that a name means, or inside of it."""
+    return f".{name}." in f".{module}." or name.endswith(f".{module}")
 
 
 def check_built(table: Table) -> None:

@@ -15,10 +15,10 @@ from cutaway.weights.config import Table, read_config
 
 LENGTH, MODULES, CONFIG = "sentence_bert_config.json", "modules.json", "config.json"
 PROMPTS = "config_sentence_transformers.json"
-PLAIN = ("Transformer", "Normalize")
+PLAIN = ("Transformer", "Normalize", "Dropout")
 DEFAULT = "mean"
 MOST_BYTES, DEPTH = 2**20, 8
-FOLDER = re.compile(r"[\w-]+")
+FOLDER = re.compile(r"[\w-][\w.-]*")
 WORDS = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last"}  # as the older files have them
 
 
@@ -63,7 +63,7 @@ def modules(folder: Path) -> list[tuple[str, str]]:
         raise FileFormatError(path, "must be a list of modules")
     listed = []
     for module in (Table(module, path) for module in found):
-        kind, place = module.take("type"), module.take("path", "")
+        kind, place = module.take("type"), module.take("path", "") or ""
         if type(kind) is not str or type(place) is not str or (place and not FOLDER.fullmatch(place)):
             raise module.refuse("path", "a module has a type, and the name of a folder in this one")
         listed.append((kind.rpartition(".")[2], place))
@@ -73,6 +73,8 @@ def modules(folder: Path) -> list[tuple[str, str]]:
 def pooling(table: Table) -> str:
     """The way of a Pooling module, or several joined by +."""
     found: Any = table.take("pooling_mode", None)
+    if not any(key.startswith("pooling_mode") for key in table.values):
+        return DEFAULT
     if found is None:
         marked = [key.removeprefix("pooling_mode_") for key, value in table.values.items() if value is True]
         found = [WORDS.get(name, name) for name in marked if f"pooling_mode_{name}" in table.values]

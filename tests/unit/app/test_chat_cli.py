@@ -102,6 +102,8 @@ def test_a_message_that_the_template_refuses_is_taken_back(talk, session, capsys
     talk.hear("there")
     told = capsys.readouterr().err
     assert talk.messages == before and "no system role; the message is taken back" in told
+    talk.hear("/edit hello again")
+    assert talk.messages == before and "is taken back" in capsys.readouterr().err
     talk.hear("/system")
     talk.hear("there")
     assert len(talk.messages) == 4 and not capsys.readouterr().err
