@@ -99,7 +99,8 @@ def draw_lengths(results: Path) -> Path:
         for axes, kind in zip(row, KINDS, strict=True):
             draw_kind(axes, name.format(kind), seeds)
         row[0].set_ylabel("BLEU: mean and range of the seeds")
-    for axes, told in zip(grid[:, 0], ("words of the source", "sentences of 6 to 15 words"), strict=True):
+    short = f"sentences of {SHORT[0]} to {SHORT[-1]} words"
+    for axes, told in zip(grid[:, 0], ("words of the source", short), strict=True):
         axes.set_xlabel(f"{told} (lines)")
     grid[0, 0].set_ylim(bottom=0)  # after all are drawn: they share it
     grid[0, 0].legend()

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 
 import cutaway
 from cutaway.errors import ConfigError, FileFormatError, InputMissingError
-from tests.parity.test_checkpoint_use import folder
+from tests.parity.test_checkpoint_use import TEXTS, folder
 
-TEXTS = ["ab ba", "hed a bad cab", "g"]
 OLD = {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": False}
 
 

@@ -63,7 +63,7 @@ class Talk:
     system: str = ""
     messages: list[dict[str, str]] = field(default_factory=list)
     answers: int = 0  # how many were asked for: each draws its own random numbers
-    worked: bool = False  # once
+    worked: bool = False  # an answer was given before
 
     def __post_init__(self) -> None:
         self.system = self.options.system

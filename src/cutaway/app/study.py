@@ -42,7 +42,6 @@ class Look:
 
         if self.target is None:
             return text_ids(session.spec, session.tokenizer, self.text).tolist()
-
         written = target_tokenizer(session.tokenizer).encode(self.target)
         return [begin_token(session.tokenizer), *written.tolist()]
 

@@ -81,9 +81,8 @@ def read_asked(path: Path) -> Asked:
     if dropout >= 1:
         raise table.refuse("lora_dropout", f"{dropout} must be less than 1")
     ranks, alphas = pattern(table, "rank_pattern", (int,)), pattern(table, "alpha_pattern", (int, float))
-    if not plain(alphas):
-        strange = next(name for name in alphas if not PLAIN.fullmatch(name))
-        raise table.refuse("alpha_pattern", f"{strange[:80]!r} is no plain name; name the modules")
+    if strange := expressions(alphas):
+        raise table.refuse("alpha_pattern", f"{strange[0][:80]!r} is no plain name; name the modules")
     asked = Asked(
         table=table,
         dropout=dropout,
@@ -91,7 +90,7 @@ def read_asked(path: Path) -> Asked:
         rank=table.count("r", 8),
         root=table.flag("use_rslora", False),
         alphas=alphas,
-        ranks=ranks if plain(ranks) else None,  # the tensors say it too
+        ranks=None if expressions(ranks) else ranks,  # the tensors say it too
         modules=listed(table, "target_modules", spelled=True),
         whole=listed(table, "modules_to_save") or (),
     )
@@ -117,9 +116,9 @@ def pattern(table: Table, key: str, kinds: tuple[type, ...]) -> dict[str, Any]:
     return found
 
 
-def plain(names: Iterable[str]) -> bool:
-    """Whether all are names of modules, and none is an expression."""
-    return all(PLAIN.fullmatch(name) for name in names)
+def expressions(names: Iterable[str]) -> list[str]:
+    """Those that are no names of modules, which peft would run."""
+    return [name for name in names if not PLAIN.fullmatch(name)]
 
 
 def meant(table: Mapping[str, float], module: str, default: float) -> float:

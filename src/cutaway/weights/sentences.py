@@ -19,6 +19,7 @@ PLAIN = ("Transformer", "Normalize", "Dropout")
 DEFAULT = "mean"
 MOST_BYTES, DEPTH = 2**20, 8
 FOLDER = re.compile(r"[\w-][\w.-]*")
+MARK = "pooling_mode_"
 WORDS = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last"}  # as the older files have them
 
 
@@ -76,8 +77,8 @@ def pooling(table: Table) -> str:
     if not any(key.startswith("pooling_mode") for key in table.values):
         return DEFAULT
     if found is None:
-        marked = [key.removeprefix("pooling_mode_") for key, value in table.values.items() if value is True]
-        found = [WORDS.get(name, name) for name in marked if f"pooling_mode_{name}" in table.values]
+        marked = [key for key, value in table.values.items() if key.startswith(MARK) and value is True]
+        found = [WORDS.get(name, name) for name in (key.removeprefix(MARK) for key in marked)]
     names = [found] if isinstance(found, str) else found
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise table.refuse("pooling_mode", "must name a way")
